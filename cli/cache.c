@@ -84,8 +84,9 @@ static int show(const cache *c, const struct cli_common *common, bool check)
         status = cli_fail("cache", common, &err);
     for (int i = 0; i < count && status == CLI_OK; i++)
         if (items[i].damaged) {
-            fprintf(stderr, "xq cache: there are damaged entries; a cache rebuilds them when they are next "
-                            "used, or `xq cache clear` removes them; a store is to be exported again\n");
+            fprintf(stderr,
+                    "xq cache: some entries are damaged. In a cache they are compiled again when they are "
+                    "next used, and `xq cache clear` removes them. Export a damaged store again\n");
             status = CLI_BAD_INPUT;
         }
     cJSON_Delete(json);
@@ -134,9 +135,9 @@ static int read_days(const char *text, cache_limits *limits)
     const char *rest;
     if (!cli_read_number(text, &limits->most_seconds, &rest) || *rest || !(limits->most_seconds >= 0) ||
         limits->most_seconds > MOST_DAYS)
-        return cli_bad_input("cache",
-                             "--older-than: '%s' is no number of days; valid are 0 .. %d, e.g. 30 or 0.5",
-                             text, MOST_DAYS);
+        return cli_bad_input(
+            "cache", "--older-than: '%s' is no number of days; valid: 0 to %d, for example 30 or 0.5", text,
+            MOST_DAYS);
     limits->by_age = true;
     limits->most_seconds *= 24 * 3600;
     return CLI_OK;
@@ -152,8 +153,8 @@ static int read_size(const char *text, cache_limits *limits)
     if (!good || (*rest && (!unit || rest[1])) || !(limits->most_bytes >= 0) ||
         limits->most_bytes > MOST_BYTES)
         return cli_bad_input("cache",
-                             "--larger-than: '%s' is no size; valid are 0 .. 8388608T, e.g. 500M or 2G, of "
-                             "K, M, G, T or bytes",
+                             "--larger-than: '%s' is no size; valid: 0 to 8388608T, in bytes or with K, M, "
+                             "G or T, for example 500M",
                              text);
     limits->by_size = true;
     return CLI_OK;
@@ -175,7 +176,7 @@ static int prune(const cache *c, const struct cli_common *common, const cache_li
         return status;
     }
     if (!common->quiet && !cli_json_to_stdout(common))
-        printf("removed %d kernel%s, %.1f MiB, from %s; %.1f MiB are left\n", done.removed,
+        printf("removed %d kernel%s, %.1f MiB, from %s; %.1f MiB remain\n", done.removed,
                done.removed == 1 ? "" : "s", (double)done.bytes_removed / (1 << 20),
                cli_show(cache_dir(c)).text, (double)done.bytes_left / (1 << 20));
     cJSON *json = cJSON_CreateObject();
@@ -202,7 +203,7 @@ static int find_action(const char *given, enum action *out)
             return CLI_OK;
         }
     const char *nearest = cli_nearest(given, names, sizeof names[0], ACTIONS);
-    return cli_usage("cache", "'%s' is none of list, verify, export, prune, clear%s%s%s", given,
+    return cli_usage("cache", "'%s' is not known; valid: list, verify, export, prune, clear%s%s%s", given,
                      nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }
 
@@ -225,13 +226,14 @@ static int check_options(const cli_command *command, const struct prune_options 
                          const struct export_options *export, enum action action, cache_limits *limits)
 {
     if (action != EXPORT && command->positional_count > 1)
-        return cli_usage("cache", "unexpected argument '%s': KEY is for export alone",
+        return cli_usage("cache", "unexpected argument '%s'; only export takes KEYs",
                          command->positional[1]);
     for (int i = 0; i < command->given_count; i++) {
         const char *given = command->given[i];
         enum action only = is_for_prune(given) ? PRUNE : EXPORT;
         if (!is_for_all(given) && action != only)
-            return cli_usage("cache", "%s is for %s alone", given, only == PRUNE ? "prune" : "export");
+            return cli_usage("cache", "%s: only %s takes it; leave it out", given,
+                             only == PRUNE ? "prune" : "export");
     }
     if (action == PRUNE && !prune->older_than && !prune->larger_than)
         return cli_usage("cache", "prune needs --older-than DAYS, --larger-than SIZE, or both");
@@ -248,7 +250,7 @@ static int act(cache *c, const cli_command *command, const struct export_options
     if (action == EXPORT && cli_names_model(&export->spec))
         return export_run(c, command, export); /* compiling for a model needs no cache */
     if (!*cache_dir(c))
-        return cli_usage("cache", "there is no cache folder: set --cache-dir, XQ_CACHE_DIR or HOME");
+        return cli_usage("cache", "there is no cache folder; set --cache-dir, XQ_CACHE_DIR or HOME");
     if (action == EXPORT)
         return export_run(c, command, export);
     if (cli_begin_json(common, &err) != XQ_OK) {
@@ -266,16 +268,15 @@ static int act(cache *c, const cli_command *command, const struct export_options
 const char cli_cache_summary[] = "list, verify, export, prune or clear compiled kernels";
 
 static const char description[] =
-    "list    the kernels there are, with their size and age\n"
-    "verify  checks every file of every entry; exit status 1 where one is damaged\n"
-    "export  fills a kernel store, DIR of --to, which ships with a program (docs/kernel-cache.md): with\n"
-    "        entries of the cache, all of them or those that KEYs (or how they begin), --family and "
-    "--arch\n"
-    "        choose; or with --model or --spec exactly what plans of that spec need, on GPUs of\n"
-    "        --arch, which need not be here, or on --device\n"
-    "prune   removes some of them: --older-than DAYS, --larger-than SIZE, or both\n"
-    "clear   removes all of them; they are compiled again when needed\n\n"
-    "--cache-dir DIR looks at a store as well as at a cache.";
+    "list    lists the kernels, with their size and age\n"
+    "verify  checks every file of every entry; the exit status is 1 if one is damaged\n"
+    "export  fills the folder of --to, a kernel store that ships with a program (docs/kernel-cache.md).\n"
+    "        Without a model it copies entries of the cache: all of them, or those that KEYs (or their\n"
+    "        beginnings), --family and --arch select. With --model or --spec it compiles exactly what\n"
+    "        plans of that spec need, on --device, or on GPUs of --arch, which need not be here\n"
+    "prune   removes some kernels: --older-than DAYS, --larger-than SIZE, or both\n"
+    "clear   removes all kernels; they are compiled again when they are needed\n\n"
+    "--cache-dir DIR takes a store as well as a cache.";
 
 static int run(cli_command *command, const struct prune_options *prune, const struct export_options *export)
 {
@@ -303,28 +304,28 @@ int cli_cache(int argc, char **argv)
     struct export_options export = {
         .base_layer = CLI_BASE_LAYER, .max_batch = 1, .max_tokens = 4096, .max_queries = 1};
     const cli_option options[] = {
-        {"--to", CLI_STRING, &export.to, "DIR", "export: the store, made where it is missing"},
+        {"--to", CLI_STRING, &export.to, "DIR", "export: folder of the store, made if it is missing"},
         {"--arch", CLI_LIST, &export.archs, "ARCH[,ARCH]",
-         "export for GPU architectures: sm_80, sm_86, sm_90a, sm_100, sm_120, …"},
+         "GPU architectures to export for: sm_80, sm_86, sm_90a, sm_100, sm_120, …"},
         {"--family", CLI_LIST, &export.families, "NAME[,NAME]",
-         "export of these kernels, without a model: attend, append, …"},
+         "kernels to export, without a model: attend, append, …"},
         {"--bits", CLI_LIST, &export.bits, "N[,N]",
-         "export: bit widths, each with plans of its own: 2, 3, 4, 8 (4)"},
+         "bit widths to export, each with plans of its own: 2, 3, 4, 8 (4)"},
         {"--base-layer", CLI_INT, &export.base_layer, "N",
          "export: cross-layer: the layer that starts the accumulator (2)"},
-        {"--fused", CLI_FLAG, &export.fused, NULL, "export: plans of the fused kernels (default)"},
-        {"--unfused", CLI_FLAG, &export.unfused, NULL, "export: plans of the unfused kernels"},
-        {"--fp16-kv", CLI_FLAG, &export.fp16_kv, NULL, "export: plans of the fp16 cache"},
-        {"--fp8-kv", CLI_FLAG, &export.fp8_kv, NULL, "export: plans of the fp8 cache"},
-        {"--checked", CLI_FLAG, &export.checked, NULL, "export: plans that check their calls"},
+        {"--fused", CLI_FLAG, &export.fused, NULL, "export: add plans of the fused kernels (default)"},
+        {"--unfused", CLI_FLAG, &export.unfused, NULL, "export: add plans of the unfused kernels"},
+        {"--fp16-kv", CLI_FLAG, &export.fp16_kv, NULL, "export: add plans of the fp16 cache"},
+        {"--fp8-kv", CLI_FLAG, &export.fp8_kv, NULL, "export: add plans of the fp8 cache"},
+        {"--checked", CLI_FLAG, &export.checked, NULL, "export: make plans that check their calls"},
         {"--max-batch", CLI_INT, &export.max_batch, "N", "export: max_batch of the plans (1)"},
         {"--max-tokens", CLI_INT, &export.max_tokens, "N", "export: max_tokens of the plans (4096)"},
         {"--max-queries", CLI_INT, &export.max_queries, "N",
-         "export: max_queries of the plans (1); above 1 kernels for one query and for many"},
+         "export: max_queries of the plans; above 1, kernels for one query and for many (1)"},
         {"--older-than", CLI_STRING, &prune.older_than, "DAYS",
-         "prune: kernels that were not used for so long"},
+         "prune: age of the kernels to remove, in days since their last use"},
         {"--larger-than", CLI_STRING, &prune.larger_than, "SIZE",
-         "prune: while all take more (500M, 2G), those whose last use is longest ago"},
+         "prune: size to keep, for example 500M; kernels whose last use is longest ago go first"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     struct cli_common common = {0};
@@ -341,12 +342,11 @@ int cli_cache(int argc, char **argv)
                                        {NULL, 0, 0}},
         .common = &common,
         .spec = &export.spec,
-        .unused =
-            (const cli_unused[]){{"--seed", "nothing is random here"},
-                                 {"--kernels", "--cache-dir DIR looks at a store"},
-                                 {"--no-compile", "what export makes of a model is compiled"},
-                                 {"--base", "--base-layer names the layer; every kind of layer has plans"},
-                                 {NULL, NULL}},
+        .unused = (const cli_unused[]){{"--seed", "nothing is random here"},
+                                       {"--kernels", "--cache-dir DIR takes a store too"},
+                                       {"--no-compile", "export compiles the kernels of a model"},
+                                       {"--base", "--base-layer names the layer"},
+                                       {NULL, NULL}},
         .positional_min = 1,
         .positional_max = CLI_MOST_ARGUMENTS,
     };

@@ -49,17 +49,17 @@ static int check_plans(const cli_command *command, const struct export_options *
         return cli_usage("cache", "'%s': a KEY has no effect with --model or --spec; leave it out",
                          command->positional[1]);
     if (o->families.count)
-        return cli_usage("cache", "--family: plans need kernels of all their families; leave it out");
+        return cli_usage("cache", "--family: has no effect with --model or --spec, whose plans need all "
+                                  "their families; leave it out");
     if (cli_spec_sets(&o->spec, "arch"))
-        return cli_usage("cache", "--set arch: give --arch");
-    if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
-        return cli_usage("cache", "--bits and --set cache.bits: give one of them");
+        return cli_usage("cache", "--set arch: has no effect on export; give --arch");
+    if (cli_excludes_set(command, "--bits", "cache.bits") != CLI_OK)
+        return CLI_USAGE;
     if (o->archs.count && cli_given(command, "--device"))
         return cli_usage("cache", "--device: has no effect with --arch; leave it out");
     if (!o->archs.count && !cli_given(command, "--device"))
-        return cli_usage("cache",
-                         "export needs --arch ARCH[,ARCH] for GPUs that need not be here, or --device "
-                         "for one that is, or for the software device");
+        return cli_usage("cache", "export needs --arch ARCH[,ARCH], for GPUs that need not be here, or "
+                                  "--device, for a GPU of this machine or the software device");
     return CLI_OK;
 }
 
@@ -67,13 +67,13 @@ int export_check(const cli_command *command, const struct export_options *o)
 {
     if (!o->to)
         return cli_usage("cache", "export needs --to DIR");
-    if (strcmp(o->to, "-") == 0)
-        return cli_bad_input("cache", "--to: -, standard output, is no folder");
+    if (cli_needs_folder(command, "--to", o->to, "") != CLI_OK)
+        return CLI_BAD_INPUT;
     if (strchr(o->to, ':'))
-        return cli_bad_input("cache",
-                             "--to: '%s' has a colon, which stands between the stores of XQ_KERNELS; "
-                             "give a DIR without one",
-                             o->to);
+        return cli_bad_input(
+            "cache",
+            "--to: '%s' has a colon, which separates the stores in XQ_KERNELS; give a DIR without one",
+            o->to);
     if (cli_names_model(&o->spec))
         return check_plans(command, o);
     return check_copy(command);
@@ -150,7 +150,7 @@ static xq_status check_items(const struct export *e, const cache *c, const cache
         for (int k = 0; k < count; k++)
             found = found || begins(&items[k], e->command->positional[i]);
         if (!found)
-            error_set(err, XQ_ERROR_SPEC, "argument", "%s: no entry of %s has a key that begins so",
+            error_set(err, XQ_ERROR_SPEC, "argument", "%s: no entry of %s has a key that begins with it",
                       e->command->positional[i], cache_dir(c));
     }
     for (int list = 0; list < 2; list++)
@@ -159,20 +159,21 @@ static xq_status check_items(const struct export *e, const cache *c, const cache
             for (int k = 0; k < count; k++)
                 found = found || strcmp(list ? items[k].arch : items[k].name, lists[list]->items[i]) == 0;
             if (!found)
-                error_set(err, XQ_ERROR_SPEC, "argument", "%s: no entry of %s is of %s",
+                error_set(err, XQ_ERROR_SPEC, "argument",
+                          "%s: %s has no entry for %s; `xq cache list` lists its kernels",
                           list ? "--arch" : "--family", cache_dir(c), lists[list]->items[i]);
         }
     for (int i = 0; i < count && err->status == XQ_OK; i++) {
         chosen += is_chosen(e, &items[i]);
         if (is_chosen(e, &items[i]) && items[i].damaged)
             error_set(err, XQ_ERROR_FORMAT, "cache",
-                      "entry %s of %s is damaged, and nothing was exported; "
-                      "`xq cache clear` removes it, or name the others",
+                      "entry %s of %s is damaged, and nothing was exported; remove it with `xq cache "
+                      "clear`, or name the other entries",
                       items[i].key, cache_dir(c));
     }
     if (err->status == XQ_OK && chosen == 0)
         error_set(err, XQ_ERROR_SPEC, "argument",
-                  "%s has no such kernels; `xq cache list` shows those it has", cache_dir(c));
+                  "%s has no such kernels; `xq cache list` lists its kernels", cache_dir(c));
     return err->status;
 }
 
@@ -181,8 +182,8 @@ static xq_status copy_entry(struct export *e, const cache *c, const char *key, e
     cache_entry entry;
     bool was_there = false;
     if (!cache_get(c, key, &entry))
-        return error_set(err, XQ_ERROR_FORMAT, "cache", "entry %s of %s went or was damaged meanwhile", key,
-                         cache_dir(c));
+        return error_set(err, XQ_ERROR_FORMAT, "cache", "entry %s of %s was removed or damaged meanwhile",
+                         key, cache_dir(c));
     cache_put(e->store, key, &entry, &was_there, err);
     name_store(err);
     note(e, key, bytes_of(&entry), was_there, err);
@@ -384,9 +385,9 @@ static xq_status check_apart(const char *kept, const char *store, error *err)
         return XQ_OK;
     snprintf(kernels, sizeof kernels, "%s/kernels", to);
     if (strcmp(from, to) == 0)
-        return cli_misuse(err, "--to: %s is the kernel cache itself", store);
+        return cli_misuse(err, "--to: %s is the kernel cache itself; give another folder", store);
     if (lies_in(to, from))
-        return cli_misuse(err, "--to: %s lies in the kernel cache %s; give a folder beside it", store,
+        return cli_misuse(err, "--to: %s lies in the kernel cache %s; give a folder outside of it", store,
                           kept);
     if (lies_in(from, kernels))
         return cli_misuse(err, "--to: the kernel cache %s lies in %s/kernels; give another folder", kept,

@@ -142,6 +142,11 @@ int cli_excludes(const cli_command *command, const char *option, const char *con
 /* Where `option` is given, no others than `names` may be given; with `spec`, options of the spec may be
  * too. */
 int cli_takes_only(const cli_command *command, const char *option, const char *const *names, bool spec);
+/* Where `option` is given, --set may not give `key`, which is the same choice. */
+int cli_excludes_set(const cli_command *command, const char *option, const char *key);
+/* Reports bad input where `path`, the value of `option`, is "-" and a folder is needed. `hint` follows the
+ * message. Returns CLI_OK or CLI_BAD_INPUT. */
+int cli_needs_folder(const cli_command *command, const char *option, const char *path, const char *hint);
 /* Whether the options name a model by --model, --spec or --set. cli_needs_model reports wrong usage where
  * they do not. */
 bool cli_names_model(const struct cli_spec *spec);

@@ -14,19 +14,15 @@
 #include <string.h>
 
 static const char description[] =
-    "For each layer and bit width: one step by each implementation, with its error, memory, traffic,\n"
-    "arithmetic and time, and how far that is from the least possible. A step attends with the queries at "
-    "the\n"
-    "last positions; a cross-layer method also adds the layer's deltas to the accumulator, which the "
-    "layers from\n"
-    "the base on fill first.\n\n"
-    "--tokens and --batch take lists: every combination is compared, and one table shows them all; --plot "
-    "draws\n"
-    "it. --json has every figure of each.\n\n"
-    "Activations come from a safetensors file with x.L [tokens, d] and q.L [tokens, H, dh] for layers L "
-    "(as\n"
-    "tools/models.py writes), weights from the model directory, or else wk.L and wv.L of that file; or\n"
-    "all from a seed (--synthetic).";
+    "For each layer and bit width, runs one step with each implementation, and prints its error,\n"
+    "memory, traffic, arithmetic and time, and how far the time is from the least possible. A step\n"
+    "attends with the queries at the last positions. A cross-layer method also adds the layer's deltas\n"
+    "to the accumulator, which the layers from the base on fill first.\n\n"
+    "--tokens and --batch take lists. Every combination is compared, and one table shows them all;\n"
+    "--plot draws it. --json has every figure of each combination.\n\n"
+    "Activations come from a safetensors file with x.L [tokens, d] and q.L [tokens, H, dh] for layers\n"
+    "L, as tools/models.py writes it. Weights come from the model directory, or else from wk.L and wv.L\n"
+    "of that file. --synthetic draws all of them from a seed.";
 
 enum { MOST_BITS = 8 };
 /* fp8 KV comes after fp16 KV, because its scales are found in the cache of fp16 KV; fused comes after
@@ -70,10 +66,10 @@ static xq_status read_bits(struct comparison *c, const char *spec_json, error *e
         int64_t bits;
         if (cli_read_whole(list->items[i], &bits) != CLI_NUMBER || bits < 1 || bits > 16)
             return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                             "--bits: '%s' is no bit width; valid: 2, 3, 4, 8, or some of them, as 4,8",
-                             list->items[i]);
+                             "--bits: '%s' is no bit width; valid: 2, 3, 4, 8", list->items[i]);
         if (c->bit_count == MOST_BITS)
-            return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--bits: more than %d widths", MOST_BITS);
+            return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                             "--bits: too many bit widths; valid: at most %d", MOST_BITS);
         c->bits[c->bit_count++] = (int)bits;
     }
     if (c->bit_count == 0 && (c->o.spec.spec_file || chosen.has_bits)) {
@@ -282,7 +278,8 @@ static xq_status begin_plot(struct comparison *c, error *err)
     if (!c->plot.path)
         return XQ_OK;
     if (c->layer_count > 1)
-        return cli_misuse(err, "--plot: draws one layer, not %d; give --layers L", c->layer_count);
+        return cli_misuse(err, "--plot: draws one layer, and there are %d; choose one with --layers L",
+                          c->layer_count);
     return compare_plot_begin(&c->plot, err);
 }
 
@@ -317,7 +314,8 @@ static xq_status use_device(struct comparison *c, struct compare_task *task, err
     xq_context_device(c->context, &info);
     if (c->profile && !info.is_sim)
         return cli_misuse(
-            err, "--profile: %s counts no instructions, only the software device does; give --device sim",
+            err,
+            "--profile: only the software device counts instructions, and %s does not; give --device sim",
             info.name);
     task->input = c->input;
     task->context = c->context;
@@ -395,23 +393,22 @@ static int check_usage(const cli_command *command, const struct comparison *c)
 {
     const struct compare_options *o = &c->o;
     if (c->plot.path && c->sizes.tokens.count < 2)
-        return cli_usage("compare",
-                         "--plot: draws time and memory against cached tokens; give two numbers of "
-                         "them or more, as --tokens 1024,8192");
-    if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
-        return cli_usage("compare", "--bits and --set cache.bits: give one of them");
-    if (cli_given(command, "--queries") && cli_spec_sets(&o->spec, "queries"))
-        return cli_usage("compare", "--queries and --set queries: give one of them");
+        return cli_usage("compare", "--plot: draws time and memory against cached tokens; give two or more "
+                                    "numbers of tokens, for example --tokens 1024,8192");
+    if (cli_excludes_set(command, "--bits", "cache.bits") != CLI_OK ||
+        cli_excludes_set(command, "--queries", "queries") != CLI_OK)
+        return CLI_USAGE;
     if (o->synthetic && o->activations)
         return cli_usage("compare", "--synthetic and --activations: give one of them");
     if (cli_needs_model(command) != CLI_OK)
         return CLI_USAGE;
     if (!o->activations && !o->synthetic)
-        return cli_usage("compare", "nothing to attend over: give --activations FILE, or --synthetic");
+        return cli_usage("compare",
+                         "there is nothing to attend over; give --activations FILE or --synthetic");
     return CLI_OK;
 }
 
-const char cli_compare_summary[] = "fp16 KV, fp8 KV, unfused and fused side by side";
+const char cli_compare_summary[] = "compare fp16 KV, fp8 KV, unfused and fused side by side";
 
 int cli_compare(int argc, char **argv)
 {
@@ -419,20 +416,21 @@ int cli_compare(int argc, char **argv)
         .o = {.tokens = COMPARE_ALL_TOKENS, .batch = 1, .queries = 1, .base_layer = CLI_BASE_LAYER}};
     struct compare_options *o = &c.o;
     const cli_option own[] = {
-        {"--activations", CLI_STRING, &o->activations, "FILE", "safetensors with x.L and q.L"},
-        {"--synthetic", CLI_FLAG, &o->synthetic, NULL, "inputs from --seed, shaped like a model's"},
-        {"--prepared", CLI_STRING, &o->prepared, "FILE", "factors that `xq prepare` wrote; else made here"},
-        {"--layers", CLI_LIST, &o->layers, "L,L...", "layers to compare (all in the file; synthetic: 0)"},
+        {"--activations", CLI_STRING, &o->activations, "FILE", "safetensors file with x.L and q.L"},
+        {"--synthetic", CLI_FLAG, &o->synthetic, NULL, "draw inputs from --seed, shaped like a model's"},
+        {"--prepared", CLI_STRING, &o->prepared, "FILE", "factors that `xq prepare` wrote (computed now)"},
+        {"--layers", CLI_LIST, &o->layers, "L,L...",
+         "layers to compare (all in the file; 0 with --synthetic)"},
         {"--bits", CLI_LIST, &o->bits, "N,N...",
          "bit widths to compare: 2, 3, 4, 8 (4,8; with --spec, the file's)"},
         {"--tokens", CLI_LIST, &c.sizes.tokens, "N,N...",
-         "cached tokens of each sequence (all in the file; 1024)"},
-        {"--batch", CLI_LIST, &c.sizes.batches, "N,N...", "sequences (1)"},
+         "cached tokens of each sequence (all in the file; 1024 with --synthetic)"},
+        {"--batch", CLI_LIST, &c.sizes.batches, "N,N...", "sequences of a call (1)"},
         {"--queries", CLI_INT, &o->queries, "N", "queries of each sequence, at its last positions (1)"},
         {"--base-layer", CLI_INT, &o->base_layer, "L",
          "cross-layer: the layer that starts the accumulator (2)"},
         {"--plot", CLI_STRING, &c.plot.path, "FILE",
-         "draw time and memory against --tokens, as SVG; needs gnuplot; - is stdout"},
+         "SVG plot of time and memory against --tokens; needs gnuplot; - is stdout"},
         {"--profile", CLI_FLAG, &c.profile, NULL,
          "print the template lines with the most instructions; needs --device sim"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
@@ -444,10 +442,9 @@ int cli_compare(int argc, char **argv)
                            .bounds = bounds,
                            .common = &o->common,
                            .spec = &o->spec,
-                           .unused =
-                               (const cli_unused[]){{"--base", "--base-layer says which layer that is"},
-                                                    {"arch", "it is the device's"},
-                                                    {NULL, NULL}}};
+                           .unused = (const cli_unused[]){{"--base", "--base-layer names the layer"},
+                                                          {"arch", "the device determines it"},
+                                                          {NULL, NULL}}};
     struct compare_task task = {0};
     error err = ERROR_INIT;
     int status;

@@ -2,7 +2,6 @@
 #include "../prepare/layer_factor.h"
 #include "../prepare/model.h"
 #include "../prepare/prepared_file.h"
-#include "../runtime/base/half.h"
 #include "compare.h"
 #include "given.h"
 #include "synthetic.h"
@@ -34,10 +33,11 @@ static xq_status choose_layers(const struct compare_input *in, int **layers, int
     const struct compare_options *o = in->o;
     int most = in->model_layers, first = 0;
     bool cross = layer_is_cross(&in->shape);
-    int last_base = most - 1 - (o->layers.count || in->activations ? 0 : 1); /* the next one is compared */
-    if (cross && o->base_layer > last_base)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--base-layer: %lld; valid are 0 .. %d",
-                         (long long)o->base_layer, last_base);
+    const bool chosen =
+        o->layers.count || in->activations; /* if not, the layer after the base is compared */
+    const int bases = chosen ? most : most - 1;
+    if (cross && cli_check_base(o->base_layer, bases, err) != XQ_OK)
+        return err->status;
     if (o->layers.count || !in->activations) {
         if (cli_layers(&o->layers, o->layers.count ? most : 1, layers, count, err) == XQ_OK &&
             !o->layers.count && cross)
@@ -51,10 +51,12 @@ static xq_status choose_layers(const struct compare_input *in, int **layers, int
     *count -= first;
     memmove(*layers, *layers + first, sizeof **layers * (size_t)*count);
     if (*count == 0)
-        error_set(err, XQ_ERROR_FORMAT, "file", "%s: no tensor x.L of any layer L", o->activations);
+        error_set(err, XQ_ERROR_FORMAT, "file", "%s: there is no tensor x.L of any layer L to compare",
+                  o->activations);
     else if ((*layers)[*count - 1] >= most)
-        error_set(err, XQ_ERROR_FORMAT, "file", "%s: tensor x.%d: the model has layers 0 .. %d",
-                  o->activations, (*layers)[*count - 1], most - 1);
+        error_set(err, XQ_ERROR_FORMAT, "file",
+                  "%s: tensor x.%d belongs to no layer of the model; valid: layers 0 to %d", o->activations,
+                  (*layers)[*count - 1], most - 1);
     return err->status;
 }
 
@@ -64,12 +66,12 @@ xq_status compare_input_resize(struct compare_input *in, int64_t tokens, int bat
     in->tokens = tokens;
     in->batch = batch;
     if (tokens < 1 || tokens > in->most_tokens)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--tokens: %lld; valid are 1 .. %lld%s%s",
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--tokens: %lld; valid: 1 to %lld%s%s",
                          (long long)tokens, (long long)in->most_tokens,
                          o->activations ? ", as many as in " : "", o->activations ? o->activations : "");
     if (o->queries > tokens)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "--queries: %lld; valid are 1 .. %lld, as many as tokens", (long long)o->queries,
+                         "--queries: %lld; valid: 1 to %lld, the number of tokens", (long long)o->queries,
                          (long long)tokens);
     return XQ_OK;
 }
@@ -104,9 +106,11 @@ static xq_status expect_tokens(const struct compare_input *in, int layer, error 
         safetensors_need(in->activations, q_name, &q, err) != XQ_OK)
         return err->status;
     if (x->shape[0] != q->shape[0] || x->shape[0] < in->tokens)
-        error_set(err, XQ_ERROR_FORMAT, "file",
-                  "%s: tensors %s and %s have %lld and %lld tokens, need %lld each", in->o->activations,
-                  x->name, q->name, (long long)x->shape[0], (long long)q->shape[0], (long long)in->tokens);
+        error_set(
+            err, XQ_ERROR_FORMAT, "file",
+            "%s: tensors %s and %s have %lld and %lld tokens; valid: at least %lld, and as many in both",
+            in->o->activations, x->name, q->name, (long long)x->shape[0], (long long)q->shape[0],
+            (long long)in->tokens);
     return err->status;
 }
 
@@ -129,8 +133,8 @@ static xq_status expect_same(const struct compare_input *in, const layer_part *p
     if (same == count)
         return XQ_OK;
     error_set(err, XQ_ERROR_FORMAT, "file",
-              "%s: tensor %s differs from the weights of --model %s, a model directory, which are the ones "
-              "that are used; give its config.json to use those of the file",
+              "%s: tensor %s differs from the weights of the model directory --model %s, which would be "
+              "used; to use the file's weights, give the directory's config.json as --model",
               t->file, t->name, in->o->spec.model);
     return error_field(err, t->name);
 }
@@ -178,9 +182,8 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
     if (in->source && model_expect(in->source, &in->shape, err) != XQ_OK)
         return err->status;
     if (o->prepared && o->synthetic && !in->source)
-        return cli_misuse(
-            err, "--prepared: its factors are of a model's projections, not of synthetic ones; give "
-                 "--model DIR, the model that was prepared");
+        return cli_misuse(err, "--prepared: the factors belong to a model's projections, not to synthetic "
+                               "ones; give --model DIR, the model that was prepared");
     if (o->prepared && prepared_file_open(o->prepared, &in->prepared, err) != XQ_OK)
         return err->status;
     if (o->activations && safetensors_open(o->activations, &in->activations, err) != XQ_OK)
@@ -193,11 +196,10 @@ static xq_status open_all(struct compare_input *in, gen *g, int **layers, int *c
         return err->status;
     for (int i = 0; i < *count && layer_is_cross(&in->shape); i++)
         if ((*layers)[i] < o->base_layer)
-            return error_set(
-                err, XQ_ERROR_ARGUMENT, "argument",
-                "--layers: layer %d comes before the base layer (--base-layer %lld), so that method "
-                "%s does not concern it",
-                (*layers)[i], (long long)o->base_layer, layer_method_name(in->shape.method));
+            return error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                             "--layers: layer %d comes before the base layer (--base-layer %lld), and "
+                             "method %s begins at the base layer",
+                             (*layers)[i], (long long)o->base_layer, layer_method_name(in->shape.method));
     for (int i = 0; i < *count && in->prepared; i++)
         if (prepared_file_expect(in->prepared, (*layers)[i], &in->shape, err) != XQ_OK)
             return err->status;
@@ -382,15 +384,8 @@ static xq_status synthetic_sequences(const struct compare_input *in, struct comp
 static xq_status round_activations(const struct compare_input *in, bool bfloat, const char *what,
                                    const float *values, size_t count, uint16_t *out, error *err)
 {
-    const uint16_t exponent = bfloat ? 0x7f80 : 0x7c00;
-    for (size_t i = 0; i < count; i++) {
-        out[i] = bfloat ? half_to_bfloat(values[i]) : half_from_float(values[i]);
-        if ((out[i] & exponent) == exponent)
-            return error_set(err, XQ_ERROR_FORMAT, "file", "%s: %s holds %g; %s holds up to %s",
-                             in->o->activations ? in->o->activations : "synthetic input", what,
-                             (double)values[i], bfloat ? "bf16" : "f16", bfloat ? "3.39e38" : "65504");
-    }
-    return XQ_OK;
+    const char *file = in->o->activations ? in->o->activations : "synthetic input";
+    return cli_round_activations(values, count, bfloat, file, what, out, err);
 }
 
 static void free_texts(struct compare_layer *layer)
@@ -426,7 +421,7 @@ static xq_status allocate_texts(const struct compare_input *in, struct compare_l
     l->q16 = malloc(sizeof *l->q16 * q);
     if (!l->x || !l->q || !l->x16 || !l->q16)
         error_set(err, XQ_ERROR_MEMORY, "argument",
-                  "--tokens %lld, --batch %d: out of memory; the inputs of %d sequences take %.3g GB",
+                  "out of memory for --tokens %lld and --batch %d: the inputs of %d sequences take %.3g GB",
                   (long long)in->tokens, in->batch, l->distinct, 6e-9 * (double)(x + q));
     return err->status;
 }

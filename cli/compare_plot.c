@@ -230,7 +230,7 @@ static xq_status draw(const struct compare_result *r, char **svg, size_t *bytes,
              !(*svg = with_title(r, drawn, bytes)))
         error_set(err, XQ_ERROR_MEMORY, "file", "out of memory drawing the plot");
     else if (err->status == XQ_OK && !strstr(drawn, "</svg>"))
-        error_set(err, XQ_ERROR_INTERNAL, "argument", "gnuplot made no plot, without saying why");
+        error_set(err, XQ_ERROR_INTERNAL, "argument", "gnuplot made no plot and gave no reason");
     free(script);
     free(curves);
     free(drawn);

@@ -137,15 +137,16 @@ static void print_legend(void)
     printf(
         "\nProfile  the %d lines of each kernel with the most instructions; all counts are for one cached "
         "token\n"
-        "         a token, matrix .. control   warp instructions of the PTX; share: of the kernel's\n"
-        "         memory   device, shared and other memory; float includes ex2, sin and the like, control\n"
-        "                  includes barriers and shuffles\n"
-        "         sectors, conflicts   32-byte sectors that the line reads and writes; passes through "
-        "shared\n"
-        "                  memory that bank conflicts add\n"
-        "         line     in templates/, and from where the compiler inlined it; line 0 has what the "
-        "compiler\n"
-        "                  added itself. --json has every line\n",
+        "         share    part of the kernel's instructions\n"
+        "         a token, matrix to control   warp instructions of the PTX, in all and by kind. memory: "
+        "device,\n"
+        "                  shared and other memory; float includes ex2, sin and the like; control "
+        "includes\n"
+        "                  barriers and shuffles\n"
+        "         sectors, conflicts   32-byte sectors that the line reads and writes; extra passes\n"
+        "                  through shared memory that bank conflicts cause\n"
+        "         line     place in templates/, and where the compiler inlined it; line 0 has what the\n"
+        "                  compiler added itself. --json has every line\n",
         HOTTEST);
 }
 

@@ -36,8 +36,8 @@ xq_status compare_sizes_read(const struct compare_sizes *sizes, struct compare_o
     o->batch = largest(&sizes->batches, 1);
     if (count > MOST_SIZES)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "--tokens and --batch make %lld combinations; valid: at most %d", (long long)count,
-                         MOST_SIZES);
+                         "--tokens and --batch: they make %lld combinations; valid: at most %d",
+                         (long long)count, MOST_SIZES);
     return XQ_OK;
 }
 

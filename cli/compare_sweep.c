@@ -61,7 +61,7 @@ static void print_errors(const struct compare_result *r)
     }
     printf("\nAll rows: kernel error up to %.1e; method error up to %.1e for fp16-kv, %.1e for fp8-kv and "
            "%.1e "
-           "for fused. --json has those of each.\n",
+           "for fused. --json has the errors of each row.\n",
            kernel, method[COMPARE_FP16], method[COMPARE_FP8], method[COMPARE_FUSED]);
 }
 
@@ -76,9 +76,10 @@ void compare_print_sweep(const struct compare_result *r)
         for (int k = 0; k < r->widths; k++)
             print_table(r, &r->rows[i + k * COMPARE_IMPLEMENTATIONS]);
     compare_print_rows_legend();
-    printf("Columns  batch, tokens   sequences, and cached tokens of each\n");
+    printf("Columns  batch, tokens   number of sequences, and cached tokens of each\n");
     compare_print_times_legend(r->rows);
-    printf("         time / fp16-kv   below 1 where the step is faster than with fp16 keys and values\n"
-           "         cache    of all sequences in one layer, in MB; unfused and fused have the same\n");
+    printf("         time / fp16-kv   below 1 if the step is faster than with fp16 keys and values\n"
+           "         cache    memory of all sequences in one layer, in MB; unfused and fused use the same "
+           "cache\n");
     print_errors(r);
 }

@@ -69,25 +69,26 @@ static void print_method(const layer_shape *s)
     const char *name = layer_method_name(s->method);
     if (s->method == LAYER_LATENT && (s->groups_k > 1 || s->groups_v > 1))
         printf("Method latent: the cache holds %d latent%s of %d numbers a token for keys and %d of %d for "
-               "values; K and V\nare made of them again.\n",
+               "values; K and V\n"
+               "are rematerialized from them.\n",
                s->groups_k, s->groups_k == 1 ? "" : "s", s->rank_k / s->groups_k, s->groups_v,
                s->rank_v / s->groups_v);
     else if (s->method == LAYER_LATENT)
-        printf("Method latent: the cache holds X*Uk and X*Uv, %d + %d numbers a token; K and V are made of "
-               "them again.\n",
+        printf("Method latent: the cache holds X*Uk and X*Uv, %d + %d numbers a token; K and V are "
+               "rematerialized from them.\n",
                s->rank_k, s->rank_v);
     else if (layer_is_rotated_x(s))
-        printf("Method x, rotated: the cache holds X*U, %d numbers a token; K and V are made of them "
-               "again.\n",
+        printf("Method x, rotated: the cache holds X*U, %d numbers a token; K and V are rematerialized "
+               "from them.\n",
                s->hidden_size);
     else if (s->method == LAYER_X)
-        printf("Method x: the cache holds the activations X, %d numbers a token; K and V are made of them "
-               "again.\n",
+        printf("Method x: the cache holds the activations X, %d numbers a token; K and V are "
+               "rematerialized from them.\n",
                s->hidden_size);
     else
-        printf("Method %s: the cache holds what X has that the layers before had not, %d numbers a token; "
-               "added "
-               "up, it is X,\nof which K and V are made again.\n",
+        printf("Method %s: the cache holds the part of X that earlier layers lack, %d numbers a token. "
+               "These parts\n"
+               "add up to X, from which K and V are rematerialized.\n",
                name, s->rank_k);
 }
 
@@ -95,12 +96,11 @@ static void print_method(const layer_shape *s)
 static void print_extras(const struct compare_row *row)
 {
     if (row->tail_bytes > 0)
-        printf(
-            "Beside the pages, %.0f bytes a sequence: its newest tokens, unquantized until their group is "
-            "full.\n",
-            row->tail_bytes);
+        printf("Besides its pages, each sequence takes %.0f bytes for its newest tokens, unquantized until "
+               "their group is full.\n",
+               row->tail_bytes);
     if (row->accumulator_bytes_per_token > 0)
-        printf("Beside the pages, %.4g bytes a token, once for all layers: the accumulator.\n",
+        printf("Besides the pages, the accumulator takes %.4g bytes a token, once for all layers.\n",
                row->accumulator_bytes_per_token);
 }
 
@@ -142,25 +142,24 @@ void compare_print_rows_legend(void)
         "         fp8-kv   the same in e4m3, with a scale for all keys and one for all values: half the "
         "memory\n"
         "         unfused  quantized cache; dequantize, GEMM, RoPE, attention, each through device memory\n"
-        "         fused    quantized cache; all of that in one kernel, nothing in between leaves the "
+        "         fused    quantized cache; the same steps in one kernel, intermediate results stay on the "
         "chip\n");
 }
 
 void compare_print_times_legend(const struct compare_row *row)
 {
     printf("         time     one step%s\n",
-           row->measured ? ""
-                         : ", MODELLED: what launches cost, and the busiest of memory, L2, shared memory,\n"
-                           "                  matrix units and issue slots");
+           row->measured
+               ? ""
+               : ", MODELLED: the cost of launches, and the busiest of memory, L2, shared memory,\n"
+                 "                  matrix units and issue slots");
     if (row->measured)
         printf("         bound by   not known for measured times (--device sim models it)\n");
     else
-        printf(
-            "         bound by   what the largest part of that time goes to, over all launches of the "
-            "step: "
-            "launches\n"
-            "                  (their fixed cost), memory, L2, shared (memory), matrix (units), issue (of "
-            "instructions)\n");
+        printf("         bound by   the largest part of that time, over all launches of the step: launches "
+               "(their fixed\n"
+               "                  cost), memory, L2, shared (memory), matrix (units), issue (of "
+               "instructions)\n");
 }
 
 static void print_legend(const struct compare_result *r)
@@ -188,9 +187,9 @@ static void print_legend(const struct compare_result *r)
         printf("         limit    least time for this cache: every byte moved once at %.2f TB/s, or the "
                "cheapest exact\n"
                "                  arithmetic at %.0f TFLOP/s, whichever is longer (%s)\n"
-               "         time / limit   1 would be perfect; launching a kernel takes microseconds, so that "
-               "short steps stay\n"
-               "                  far from it: more tokens or --batch show the kernels themselves\n",
+               "         time / limit   1 would be perfect. Launching a kernel takes microseconds, so "
+               "short steps stay far\n"
+               "                  from 1; more tokens or a larger --batch show the kernels themselves\n",
                r->ceilings->copy_bytes_per_second * 1e-12, r->ceilings->f16_flops_per_second * 1e-12,
                r->ceilings->source);
     else

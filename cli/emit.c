@@ -24,22 +24,22 @@ static const char description[] =
 static int check_options(const cli_command *command, struct emit_options *o)
 {
     if (!o->out)
-        return cli_usage("emit", "--out DIR is needed: the folder to write to");
-    if (strcmp(o->out, "-") == 0)
-        return cli_bad_input("emit", "--out: -, standard output, is no folder");
+        return cli_usage("emit", "--out DIR is missing; it names the folder to write to");
+    if (cli_needs_folder(command, "--out", o->out, "") != CLI_OK)
+        return CLI_BAD_INPUT;
     const char *why = emit_refuse_name(o->name);
     if (why)
         return cli_bad_input("emit",
-                             "--name: '%s' %s; valid: 2 to 40 lower-case letters, digits and single _, "
-                             "beginning with a letter",
+                             "--name: '%s' %s; valid: 2 to 40 lower-case letters, digits and single "
+                             "underscores, with a letter first",
                              cli_show(o->name).text, why);
     if (o->embed && o->files)
         return cli_usage("emit", "--embed and --files: give one of them");
-    if (o->bits.count && cli_spec_sets(&o->spec, "cache.bits"))
-        return cli_usage("emit", "--bits and --set cache.bits: give one of them");
+    if (cli_excludes_set(command, "--bits", "cache.bits") != CLI_OK)
+        return CLI_USAGE;
     if (o->archs.count > EMIT_MOST_ARCHS)
-        return cli_usage("emit", "--arch takes up to %d architectures, not %d", EMIT_MOST_ARCHS,
-                         o->archs.count);
+        return cli_usage("emit", "--arch: %d architectures are too many; valid: at most %d", o->archs.count,
+                         EMIT_MOST_ARCHS);
     o->embed = !o->files;
     return cli_needs_model(command);
 }
@@ -158,24 +158,25 @@ int cli_emit(int argc, char **argv)
                              .max_queries = 1};
     const cli_option options[] = {
         {"--out", CLI_STRING, &o.out, "DIR", "folder to write to"},
-        {"--name", CLI_STRING, &o.name, "PREFIX", "what symbols and files begin with (xq)"},
+        {"--name", CLI_STRING, &o.name, "PREFIX", "beginning of the names of symbols and files (xq)"},
         {"--arch", CLI_LIST, &o.archs, "ARCH[,ARCH]",
-         "GPU architectures: sm_80, sm_86, sm_90a, sm_100, sm_120, … (those named)"},
+         "GPU architectures: sm_80, sm_86, sm_90a, sm_100, sm_120, … (these five)"},
         {"--bits", CLI_LIST, &o.bits, "N[,N]", "bit widths, each with plans of its own: 2, 3, 4, 8 (4)"},
         {"--base-layer", CLI_INT, &o.base_layer, "N",
          "cross-layer: the layer that starts the accumulator (2)"},
-        {"--embed", CLI_FLAG, &o.embed, NULL, "put the images into the C code, as arrays (default)"},
-        {"--files", CLI_FLAG, &o.files, NULL, "put the images into files beside, which the program reads"},
+        {"--embed", CLI_FLAG, &o.embed, NULL, "put the images into the C code as arrays (default)"},
+        {"--files", CLI_FLAG, &o.files, NULL,
+         "put the images into separate files, which the program reads"},
         {"--table", CLI_STRING, &o.table, "FILE",
-         "tuned parameters (docs/tuning.md), before the user's tables"},
+         "table of tuned parameters (docs/tuning.md), searched before the user's tables"},
         {"--max-batch", CLI_INT, &o.max_batch, "N", "sequences in one call (16)"},
         {"--max-tokens", CLI_INT, &o.max_tokens, "N", "cached tokens of the longest sequence (32768)"},
         {"--max-pages", CLI_INT, &o.max_pages, "N",
-         "page-table entries in one call; 0: enough for all (0)"},
+         "page-table entries in one call; 0: enough for all sequences (0)"},
         {"--max-append", CLI_INT, &o.max_append, "N", "tokens in one append call (2048)"},
         {"--max-queries", CLI_INT, &o.max_queries, "N", "queries of a sequence in one attend call (1)"},
         {"--max-total-queries", CLI_INT, &o.max_total_queries, "N",
-         "the same over all sequences; 0: as many as that allows (0)"},
+         "queries of all sequences in one attend call; 0: as many as --max-queries allows (0)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {
@@ -193,14 +194,13 @@ int cli_emit(int argc, char **argv)
                                        {"--max-queries", 1, PLAN_MOST_QUERIES},
                                        {"--max-total-queries", 0, INT32_MAX},
                                        {NULL, 0, 0}},
-        .unused =
-            (const cli_unused[]){{"--device", "--arch names the GPUs that the bundle is for"},
-                                 {"--kernels", "a bundle is compiled by the NVRTC that is here"},
-                                 {"--no-compile", "a bundle is compiled by the NVRTC that is here"},
-                                 {"--seed", "nothing is random here"},
-                                 {"--base", "--base-layer names the layer; every kind of layer has a plan"},
-                                 {"arch", "--arch names the architectures"},
-                                 {NULL, NULL}},
+        .unused = (const cli_unused[]){{"--device", "--arch names the GPUs that the bundle is for"},
+                                       {"--kernels", "a bundle is compiled by the NVRTC that is here"},
+                                       {"--no-compile", "a bundle is compiled by the NVRTC that is here"},
+                                       {"--seed", "nothing is random here"},
+                                       {"--base", "--base-layer names the layer"},
+                                       {"arch", "--arch names the architectures"},
+                                       {NULL, NULL}},
     };
     int status;
     if (cli_parse(&command, argc, argv, &status) && (status = check_options(&command, &o)) == CLI_OK) {

@@ -63,11 +63,10 @@ xq_status emit_check_folder(const char *folder, error *err)
     cJSON *manifest = read_manifest(folder);
     char *entry = manifest ? NULL : any_entry(folder);
     if (entry) {
-        error_set(
-            err, XQ_ERROR_ARGUMENT, "file",
-            "--out: the folder %s holds %s and is no bundle of xq emit; valid: a new or empty folder, or "
-            "that of an earlier bundle",
-            folder, entry);
+        error_set(err, XQ_ERROR_ARGUMENT, "file",
+                  "--out: the folder %s holds %s, and is no bundle that xq emit wrote; valid: a new "
+                  "folder, an empty one, or an earlier bundle",
+                  folder, entry);
         error_at(err, folder, 0);
     }
     free(entry);
@@ -109,10 +108,9 @@ static xq_status check_strangers(const struct emitting *e, const cJSON *earlier,
         const bool own = strcmp(name, "bundle.json") == 0 || is_listed(earlier, name);
         if (place == PLACE_FREE || (place == PLACE_FILE && own))
             continue;
-        error_set(
-            err, XQ_ERROR_ARGUMENT, "file",
-            "--out: %s was not written by xq emit, and would be replaced; move it, or give another folder",
-            path);
+        error_set(err, XQ_ERROR_ARGUMENT, "file",
+                  "--out: xq emit did not write %s, and would replace it; move it, or give another folder",
+                  path);
         error_at(err, path, 0);
     }
     return err->status;
@@ -155,7 +153,7 @@ xq_status emit_lock_folder(const char *folder, error *err)
         return XQ_OK;
     if (errno == EWOULDBLOCK)
         error_set(err, XQ_ERROR_IO, "file",
-                  "--out: another xq emit writes into %s; wait until it has ended", folder);
+                  "--out: another xq emit is writing into %s; wait until it has ended", folder);
     else /* the file system has no locks */
         return XQ_OK;
     return error_at(err, folder, 0);

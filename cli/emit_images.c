@@ -22,9 +22,9 @@ static xq_status check_target(const struct blueprint *b, const char *arch, error
 {
     for (int i = 0; i < b->kernel_count; i++)
         if (strcmp(b->kernels[i].target, arch) != 0)
-            return error_set(err, XQ_ERROR_NO_TOOLCHAIN, "compile",
-                             "--arch: NVRTC does not know %s; a newer CUDA toolkit does, or leave it out",
-                             arch);
+            return error_set(
+                err, XQ_ERROR_NO_TOOLCHAIN, "compile",
+                "--arch: NVRTC does not know %s; leave it out, or install a newer CUDA toolkit", arch);
     return XQ_OK;
 }
 

@@ -147,13 +147,13 @@ const char *emit_refuse_name(const char *name)
                        strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == length &&
                        !strstr(name, "__") && name[length - 1] != '_';
     if (!valid)
-        return "is no prefix of symbols";
+        return "cannot begin the names of symbols";
     if (is_among(name, headers))
         return "is the name of a system header, which the bundle's would hide";
     if (is_among(name, taken))
-        return "is a name that build tools or the bundle use otherwise";
+        return "is a name that build tools or the bundle use for something else";
     if (strcmp(name, "xq") != 0 && collides(built_in("xqrt.c"), name))
-        return "begins names that the runtime has inside";
+        return "begins internal names of the runtime";
     return NULL;
 }
 

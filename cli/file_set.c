@@ -19,7 +19,8 @@ static xq_status add(struct cli_file_set *set, char *name, const void *data, siz
     if (set->count == CLI_MOST_FILES)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument", "more than %d files to write", CLI_MOST_FILES);
     if (cli_file_set_has(set, name))
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "two files to write have the name %s", name);
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "two files to write have the same name, %s",
+                         name);
     void *copy = malloc(size ? size : 1);
     if (!copy)
         return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");

@@ -304,7 +304,8 @@ static int check_modes(const cli_command *command, const struct options *o)
     else if (!o->out && (o->ptx || o->cubin))
         status = cli_usage("gen", "--ptx and --cubin need --out DIR");
     else if (!o->out && cli_given(command, "--json"))
-        status = cli_usage("gen", "--json: lists the files that are written; add --out DIR");
+        status = cli_usage(
+            "gen", "--json: has no effect without --out DIR, because it lists the files that are written");
     return status;
 }
 
@@ -312,7 +313,8 @@ static int check_modes(const cli_command *command, const struct options *o)
 static int check_list_parameters(const cli_command *command, const struct options *o, bool model)
 {
     if (o->archs.count > 1)
-        return cli_usage("gen", "--list-parameters takes one --arch, not %d", o->archs.count);
+        return cli_usage("gen", "--arch: --list-parameters takes one architecture, and %d are given",
+                         o->archs.count);
     for (int i = 0; i < command->given_count && !model; i++)
         if (command->given_of_spec[i] || strcmp(command->given[i], "--arch") == 0)
             return cli_usage("gen", "%s: has no effect on --list-parameters without --model or --spec",
@@ -334,11 +336,11 @@ static int check_tuning(const cli_command *command, const struct options *o)
 
 static int check_options(const cli_command *command, const struct options *o)
 {
-    if (o->out && strcmp(o->out, "-") == 0)
-        return cli_bad_input(
-            "gen", "--out: -, standard output, is no folder; without --out one --family is printed there");
-    if (o->archs.count && cli_spec_sets(command->spec, "arch"))
-        return cli_usage("gen", "--arch and --set arch: give one of them");
+    if (o->out && cli_needs_folder(command, "--out", o->out,
+                                   ". Leave --out out to print one --family there") != CLI_OK)
+        return CLI_BAD_INPUT;
+    if (cli_excludes_set(command, "--arch", "arch") != CLI_OK)
+        return CLI_USAGE;
     if (o->families.count && check_tuning(command, o) != CLI_OK)
         return CLI_USAGE;
     int kernels = (o->archs.count ? o->archs.count : 1) * o->families.count;
@@ -348,7 +350,8 @@ static int check_options(const cli_command *command, const struct options *o)
     if (o->list_parameters)
         return check_list_parameters(command, o, cli_names_model(command->spec));
     if (!o->print_spec && !o->out && kernels != 1)
-        return cli_usage("gen", "--out DIR is needed, except to print one --family for one --arch");
+        return cli_usage(
+            "gen", "--out DIR is missing; only one --family for one --arch can be printed without it");
     return cli_needs_model(command);
 }
 
@@ -362,28 +365,29 @@ int cli_gen(int argc, char **argv)
     const cli_option options[] = {
         {"--arch", CLI_LIST, &o.archs, "ARCH[,ARCH]", "GPU architectures: sm_80, sm_90a, … (sm_80)"},
         {"--family", CLI_LIST, &o.families, "NAME[,NAME]", "kernels to write: attend, append, … (all)"},
-        {"--out", CLI_STRING, &o.out, "DIR", "folder to write to; without it one --family is printed"},
+        {"--out", CLI_STRING, &o.out, "DIR", "folder to write to; without it, one --family is printed"},
         {"--list-models", CLI_FLAG, &o.list_models, NULL, "print the presets that --model knows"},
         {"--list-parameters", CLI_FLAG, &o.list_parameters, NULL,
-         "print what can be tuned of each family; with a model, what is chosen for it"},
+         "print the tunable parameters of each family; with a model, also the values in force"},
         {"--features", CLI_FLAG, &o.features, NULL, "print what each kernel supports (docs/features.md)"},
         {"--print-spec", CLI_FLAG, &o.print_spec, NULL, "print the completed spec, and write nothing"},
-        {"--ptx", CLI_FLAG, &o.ptx, NULL, "write PTX too (needs NVRTC)"},
-        {"--cubin", CLI_FLAG, &o.cubin, NULL, "write cubins too (needs NVRTC)"},
+        {"--ptx", CLI_FLAG, &o.ptx, NULL, "also write PTX; needs NVRTC"},
+        {"--cubin", CLI_FLAG, &o.cubin, NULL, "also write cubins; needs NVRTC"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {
         .name = "gen",
         .summary = cli_gen_summary,
         .description =
-            "Writes FAMILY.ARCH.cu, and FAMILY.ARCH.json with what the host needs to launch it, for every\n"
-            "kernel family; the headers that they include; and spec.ARCH.json, the completed spec.",
+            "Writes, for every kernel family, FAMILY.ARCH.cu and FAMILY.ARCH.json, which has what the\n"
+            "host needs to launch the kernel. Also writes the headers that the sources include, and\n"
+            "spec.ARCH.json, the completed spec.",
         .options = options,
         .common = &common,
         .spec = &spec,
         .unused = (const cli_unused[]){{"--device", "--arch names the GPU that kernels are for"},
                                        {"--seed", "nothing is random here"},
-                                       {"--cache-dir", "what is compiled here is not cached"},
+                                       {"--cache-dir", "gen does not cache what it compiles"},
                                        {NULL, NULL}},
     };
     int status;

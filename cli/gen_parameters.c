@@ -80,10 +80,11 @@ static void print_family(const cJSON *family)
 static void print_all(const cJSON *families, bool of_spec)
 {
     const cJSON *family;
-    printf("A spec chooses values by family, e.g. {\"tuning\": {\"attend\": {\"warps\": 4}}}; what it "
-           "leaves out is "
-           "the default.\n%s",
-           of_spec ? "" : "Where a default depends on the spec, --model or --spec shows the one for it.\n");
+    printf("A spec chooses values by family, for example {\"tuning\": {\"attend\": {\"warps\": 4}}}. "
+           "Parameters that it leaves\n"
+           "out have their defaults.\n"
+           "%s",
+           of_spec ? "" : "If a default depends on the spec, --model or --spec shows the value.\n");
     cJSON_ArrayForEach(family, families)
     {
         print_family(family);

@@ -132,7 +132,8 @@ static void print_compilation(const xq_context *context, const struct compilatio
     else
         printf("compiles   nothing: %s\n", c->failed.message);
     if (strcmp(c->tuned_as, context->arch) != 0)
-        printf("tuning     of %s, the nearest that this version knows to %s\n", c->tuned_as, context->arch);
+        printf("tuning     as for %s, the nearest architecture to %s that this version knows\n",
+               c->tuned_as, context->arch);
 }
 
 /* The tables in which parameters of kernels are looked up. *out is NULL where `failed` has an error. */
@@ -154,7 +155,7 @@ static void print_tables(const cJSON *tables, const error *failed)
     if (!tables)
         printf("tuned      none: %s\n", failed->message);
     else if (!tables->child)
-        printf("tuned      nothing: kernels have their families' defaults, for XQ_TUNED is empty\n");
+        printf("tuned      nothing: XQ_TUNED is empty, so kernels have their families' defaults\n");
     cJSON_ArrayForEach(t, tables)
     {
         const int stale = number_of(t, "stale");
@@ -165,7 +166,7 @@ static void print_tables(const cJSON *tables, const error *failed)
             number_of(t, "results") == 1 ? "" : "s", number_of(t, "device"), number_of(t, "capability"),
             number_of(t, "family"));
         if (stale)
-            printf("; %d of kernels that have changed since", stale);
+            printf("; %d are for kernels that have changed since", stale);
         putchar('\n');
     }
 }
@@ -188,7 +189,7 @@ static void print_stores(const struct toolchain *t)
     for (int i = 0; i < stores_count(t->stores); i++) {
         const cache *c = stores_at(t->stores, i);
         const int count = cache_count(c);
-        printf("%-10s %s: %d kernel%s, only read\n", i ? "" : "stores", cli_show(cache_dir(c)).text, count,
+        printf("%-10s %s: %d kernel%s, read only\n", i ? "" : "stores", cli_show(cache_dir(c)).text, count,
                count == 1 ? "" : "s");
     }
 }
@@ -197,7 +198,8 @@ static void print_cache(const cache *c)
 {
     const char *dir = cache_dir(c), *why = cache_why_none(c);
     if (why)
-        printf("cache      none: %s, nor are XQ_CACHE_DIR and XDG_CACHE_HOME\n", cli_show(why).text);
+        printf("cache      none: %s, and XQ_CACHE_DIR and XDG_CACHE_HOME are not set\n",
+               cli_show(why).text);
     else
         printf("cache      %s\n", *dir ? cli_show(dir).text : "none");
 }
@@ -227,7 +229,7 @@ static void print_text(const xq_context *context, const nvrtc *library,
         printf("toolchain  none: %s\n", missing->message);
     }
     if (context->toolchain->no_compile)
-        printf("compiles   nothing: %s is set; kernels are those of stores and cache\n",
+        printf("compiles   nothing: %s is set; kernels come from the stores and the cache\n",
                context->toolchain->no_compile);
     else
         print_compilation(context, compilation);
@@ -292,7 +294,7 @@ static cJSON *info_json(const xq_context *context, const nvrtc *library,
     return root;
 }
 
-const char cli_info_summary[] = "devices, toolchain, ceilings, cache location";
+const char cli_info_summary[] = "show devices, toolchain, ceilings and cache location";
 
 int cli_info(int argc, char **argv)
 {
@@ -302,14 +304,13 @@ int cli_info(int argc, char **argv)
         .summary = cli_info_summary,
         .description =
             "Shows the device that --device picks, with its ceilings (measured on a GPU, from the\n"
-            "datasheet on the software device), the NVRTC that was found, what architecture kernels\n"
-            "are compiled for and why, the kernel stores, where compiled kernels are kept, which devices\n"
-            "there are, and\n"
-            "of each GPU that cannot be used why. Where --device is left to xq and no GPU was taken,\n"
-            "it says why.",
+            "datasheet on the software device), the NVRTC that was found, the architecture that kernels\n"
+            "are compiled for and why, the kernel stores, the folder of compiled kernels, and the\n"
+            "devices of this machine. For each GPU that cannot be used, it says why. If --device is\n"
+            "left to xq and no GPU was taken, it says why.",
         .common = &common,
         .unused = (const cli_unused[]){{"--seed", "nothing is random here"},
-                                       {"--templates", "no kernel is made here"},
+                                       {"--templates", "no kernel is generated here"},
                                        {NULL, NULL}},
     };
     int status;
@@ -327,8 +328,8 @@ int cli_info(int argc, char **argv)
 
     const nvrtc *library = NULL;
     struct cli_progress progress;
-    cli_progress_begin(&progress, &common, "looking");
-    cli_progress_update(&progress, 0, "for NVRTC");
+    cli_progress_begin(&progress, &common, "inspecting");
+    cli_progress_update(&progress, 0, "looking for NVRTC");
     context_nvrtc(context, &library, &missing);
     struct compilation compilation;
     find_compilation(context, &compilation);

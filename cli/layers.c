@@ -1,4 +1,5 @@
 #include "layers.h"
+#include "../runtime/base/half.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -175,17 +176,43 @@ bool cli_has_factors(const layer_shape *shape)
 
 xq_status cli_refuse_prepared(const layer_shape *shape, error *err)
 {
-    return cli_misuse(err, "--prepared: method %s%s has no factors to take from it; leave it out",
+    return cli_misuse(err, "--prepared: method %s%s has no factors to take from the file; leave it out",
                       layer_method_name(shape->method),
                       shape->method == LAYER_X ? " without rotation" : "");
 }
 
+/* ------------------------------------------------------------- activations */
+
+xq_status cli_round_activations(const float *values, size_t count, bool bfloat, const char *file,
+                                const char *what, uint16_t *out, error *err)
+{
+    const uint16_t exponent = bfloat ? 0x7f80 : 0x7c00;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = bfloat ? half_to_bfloat(values[i]) : half_from_float(values[i]);
+        if ((out[i] & exponent) == exponent)
+            return error_set(err, XQ_ERROR_FORMAT, "file",
+                             "%s: %s holds %g at index %zu; valid: finite values up to %s in size (%s)",
+                             file, what, (double)values[i], i, bfloat ? "3.39e38" : "65504",
+                             bfloat ? "bf16" : "f16");
+    }
+    return XQ_OK;
+}
+
 /* ---------------------------------------------------------------- numbers */
+
+xq_status cli_check_base(int64_t base, int layers, error *err)
+{
+    if (base < 0 || base >= layers)
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "--base-layer: %lld; valid: 0 to %d",
+                         (long long)base, layers - 1);
+    return XQ_OK;
+}
 
 xq_status cli_refuse_base(const layer_shape *shape, error *err)
 {
-    return cli_misuse(err, "--base-layer: method %s has none; valid with x-cl, latent-cl; leave it out",
-                      layer_method_name(shape->method));
+    return cli_misuse(
+        err, "--base-layer: method %s has no base layer, only x-cl and latent-cl have one; leave it out",
+        layer_method_name(shape->method));
 }
 
 static int by_number(const void *a, const void *b)
@@ -232,7 +259,7 @@ xq_status cli_layers(const struct cli_list *list, int count, int **layers, int *
         if (!number || layer < 0 || layer >= count || twice) {
             free(out);
             return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                             "--layers: '%s' %s; valid are layers 0 .. %d, each once", list->items[i],
+                             "--layers: '%s' %s; valid: layers 0 to %d, each once", list->items[i],
                              twice ? "comes twice" : "is no layer of the model", count - 1);
         }
         out[i] = (int)layer;

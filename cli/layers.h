@@ -23,6 +23,8 @@ void cli_sort_layers(int *layers, int count);
 /* The numbers L of the tensors x.L in a file, in ascending order. Caller frees. */
 xq_status cli_layers_in_file(const safetensors *file, int **layers, int *count, error *err);
 
+/* Returns XQ_ERROR_ARGUMENT where --base-layer is none of the first `layers` layers. */
+xq_status cli_check_base(int64_t base, int layers, error *err);
 /* Sets the error of --base-layer beside a method that has no base layer. */
 xq_status cli_refuse_base(const layer_shape *shape, error *err);
 
@@ -71,6 +73,11 @@ struct cli_families {
 xq_status cli_check_tuning(xq_context *context, const char *spec_json,
                            const xq_implementation *implementations, int count,
                            struct cli_families *families, error *err);
+
+/* Rounds activations to f16, or to bf16. Returns XQ_ERROR_FORMAT where a value is beyond the type's range;
+ * `file` and `what` name it in the message. */
+xq_status cli_round_activations(const float *values, size_t count, bool bfloat, const char *file,
+                                const char *what, uint16_t *out, error *err);
 
 /* Further values of a completed spec that run and compare need. */
 struct cli_traits {

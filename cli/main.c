@@ -31,24 +31,24 @@ enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
 /* The variables that xq and its libraries read from the environment; tests/cli/test_cli_options.c checks
  * the list against the sources. */
 static const char environment[] =
-    "  XQ_CACHE_DIR       folder of the kernel cache, as --cache-dir; '' for none. Without it\n"
-    "                     XDG_CACHE_HOME/xq, else HOME/.cache/xq\n"
-    "  XQ_KERNELS         kernel stores, as --kernels: folders with colons between, which are only\n"
-    "                     read, and searched before the cache\n"
-    "  XQ_NO_COMPILE      1: a kernel that is in no store, and not in the cache, is an error; 0 or '':\n"
-    "                     it is compiled\n"
-    "  XQ_TUNED           a table of tuned parameters (docs/tuning.md), before that of the configuration\n"
-    "                     folder, XDG_CONFIG_HOME/xq/tuned.json, else HOME/.config/xq/tuned.json; '' for\n"
-    "                     no table at all\n"
-    "  XQ_NVRTC           the NVRTC library to compile with. Without it those of CUDA_HOME and\n"
-    "                     CUDA_PATH, of the loader's path, /usr/local/cuda*, and of the Python\n"
-    "                     environments in VIRTUAL_ENV, PATH and HOME/.local are looked for\n"
+    "  XQ_CACHE_DIR       folder of the kernel cache, like --cache-dir; '' means no cache. If it is\n"
+    "                     not set: XDG_CACHE_HOME/xq, or else HOME/.cache/xq\n"
+    "  XQ_KERNELS         kernel stores, like --kernels: folders separated by colons. They are\n"
+    "                     searched before the cache, and never written\n"
+    "  XQ_NO_COMPILE      1: nothing is compiled, and a kernel that is neither in a store nor in the\n"
+    "                     cache is an error; 0 or '': missing kernels are compiled\n"
+    "  XQ_TUNED           a table of tuned parameters (docs/tuning.md). It takes precedence over the\n"
+    "                     table in the configuration folder, XDG_CONFIG_HOME/xq/tuned.json or else\n"
+    "                     HOME/.config/xq/tuned.json; '' means no table at all\n"
+    "  XQ_NVRTC           the NVRTC library to compile with. If it is not set, xq searches CUDA_HOME,\n"
+    "                     CUDA_PATH, the loader's path, /usr/local/cuda*, and the Python environments\n"
+    "                     in VIRTUAL_ENV, PATH and HOME/.local\n"
     "  XQ_LIBCUDA         the NVIDIA driver's library (libcuda.so.1)\n"
-    "  XQ_NVML            NVIDIA's management library, which says what else the GPU does\n"
+    "  XQ_NVML            NVIDIA's management library, which reports what else uses the GPU\n"
     "                     (libnvidia-ml.so.1)\n"
-    "  XQ_LOCK_DIR        folder of the files by which measurements on a GPU take turns (/tmp)\n"
+    "  XQ_LOCK_DIR        folder of the lock files that let measurements on a GPU take turns (/tmp)\n"
     "  CUDA_VISIBLE_DEVICES\n"
-    "                     read by the driver: which GPUs cuda:0, cuda:1, ... are\n"
+    "                     read by the driver: the GPUs that cuda:0, cuda:1, ... name\n"
     "  OPENBLAS_NUM_THREADS, OPENBLAS_CORETYPE\n"
     "                     read by OpenBLAS, which prepare, run and compare use; xq sets the latter where\n"
     "                     OpenBLAS does not know the CPU\n";
@@ -56,8 +56,8 @@ static const char environment[] =
 static void print_help(FILE *out)
 {
     fputs("usage: xq SUBCOMMAND [options]\n\n"
-          "Attention over a cache of low-bit quantized activations: writes, compiles, checks and times\n"
-          "the kernels.\n\n",
+          "xq generates, compiles, verifies and times kernels for attention over a cache of quantized\n"
+          "activations.\n\n",
           out);
     for (int i = 0; i < SUBCOMMANDS; i++) {
         fprintf(out, "  %-9s %s", subcommands[i].name, subcommands[i].summary);
@@ -66,12 +66,14 @@ static void print_help(FILE *out)
                     part[1] ? "" : ")");
         fputc('\n', out);
     }
-    fputs("\n`xq SUBCOMMAND --help` and `xq help SUBCOMMAND` explain each; `xq --version` prints the\n"
-          "version.\n"
-          "\nExit status: 0 success; 1 bad input: a file, or a value that is not valid; 2 wrong usage: an\n"
+    fputs("\n`xq SUBCOMMAND --help` and `xq help SUBCOMMAND` explain a subcommand; `xq --version`\n"
+          "prints the version.\n"
+          "\n"
+          "Exit status: 0 success; 1 bad input: a file or a value that is not valid; 2 wrong usage: an\n"
           "option that is unknown, lacks its value, or cannot be used here; 3 missing device or\n"
           "toolchain.\n"
-          "\nEnvironment:\n",
+          "\n"
+          "Environment:\n",
           out);
     fputs(environment, out);
 }
@@ -92,9 +94,9 @@ static int unknown_subcommand(const char *given)
     const char *what = *given == '-' ? "option" : "subcommand";
     const char *nearest = cli_nearest(given, names, sizeof names[0], SUBCOMMANDS + 3);
     if (nearest)
-        return cli_usage("", "unknown %s '%s'; did you mean '%s'? (`xq --help` lists all)", what, given,
-                         nearest);
-    return cli_usage("", "unknown %s '%s'; `xq --help` lists those there are", what, given);
+        return cli_usage("", "unknown %s '%s'; did you mean '%s'? (`xq --help` lists them all)", what,
+                         given, nearest);
+    return cli_usage("", "unknown %s '%s'; `xq --help` lists them all", what, given);
 }
 
 static bool has_part(const struct subcommand *subcommand, const char *name)
@@ -145,7 +147,7 @@ static int run(int argc, char **argv)
     if (!wants_help && strcmp(first, "--version") != 0)
         return unknown_subcommand(first);
     if (argc > 2)
-        return cli_usage("", "unexpected argument '%s' behind %s", argv[2], first);
+        return cli_usage("", "unexpected argument '%s' after %s", argv[2], first);
     if (wants_help)
         print_help(stdout);
     else

@@ -53,7 +53,7 @@ void cli_warn_noticed(const char *subcommand, const struct cli_common *common,
     const measure_load *load = &noticed->load;
     struct line line = {""};
     if (*noticed->unlocked)
-        add(&line, "measurements did not wait for those of other processes: %s", noticed->unlocked);
+        add(&line, "measurements did not wait for other processes that measure: %s", noticed->unlocked);
     if (load->known && load->processes > 0)
         add(&line, "%d other process%s the GPU", load->processes,
             load->processes == 1 ? " uses" : "es use");

@@ -48,41 +48,47 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--model", CLI_STRING, &s->model, "NAME|DIR|FILE",
              "preset, Hugging Face model directory, or config.json"},
             {"--layer-kind", CLI_STRING, &s->layer_kind, "KIND",
-             "of a model that mixes them, the layers meant: full, sliding, nope (no RoPE)"},
+             "kind of layers, if the model mixes kinds: full, sliding, nope (no RoPE)"},
             {"--method", CLI_STRING, &s->method, "NAME",
-             "what is cached: x, latent, x-cl, latent-cl (latent; x where each query head has a KV head)"},
+             "what is cached: x, latent, x-cl, latent-cl (latent; x if every query head has its own KV "
+             "head)"},
             {"--bits", CLI_STRING, &s->bits, "N", "bits of a cached element: 2, 3, 4, 8 (4)"},
             {"--group", CLI_STRING, &s->group, "N|row",
              "elements that share a scale: 32, 64, 128, 256, row (128)"},
             {"--axis-k", CLI_STRING, &s->axis_k, "AXIS",
-             "groups of K's stream, or the only one: token (default), channel"},
-            {"--axis-v", CLI_STRING, &s->axis_v, "AXIS", "groups of V's stream: token (default), channel"},
+             "direction of the groups in K's stream, or in the only stream: token (default), channel"},
+            {"--axis-v", CLI_STRING, &s->axis_v, "AXIS",
+             "direction of the groups in V's stream: token (default), channel"},
             {"--zero-point", CLI_STRING, &s->zero_point, "KIND",
-             "of a group: float (default, an f16 minimum), integer"},
+             "zero point of a group: float (default, an f16 minimum), integer"},
             {"--clip", CLI_STRING, &s->clip, "SHARE",
-             "of a group's range that codes span: 0.1 to 1 (1; rotated 0.8 at 2 bits, 0.95 at 3 and 4)"},
-            {"--rank", CLI_STRING, &s->rank, "N|K,V", "columns kept of the latents (all)"},
+             "share of a group's range that its codes span: 0.1 to 1 (1; with rotation 0.8 at 2 bits, 0.95 "
+             "at 3 and 4)"},
+            {"--rank", CLI_STRING, &s->rank, "N|K,V", "columns of the latents that are kept (all)"},
             {"--groups", CLI_STRING, &s->groups, "N|K,V",
-             "groups of KV heads with latents of their own, for keys and values (a latent of each head for "
-             "keys, one for values; 1 with --rank)"},
+             "groups of KV heads, for keys and for values; each group has a latent of its own (as many as "
+             "KV heads for keys, 1 for values; 1 for both with --rank)"},
             {"--rotation", CLI_FLAG, &s->rotation, NULL,
-             "rotate what is cached, which spreads outliers (default of x, latent; latent-cl can)"},
+             "rotate what is cached, which spreads outliers (default for x and latent; latent-cl allows "
+             "it)"},
             {"--feedback", CLI_FLAG, &s->feedback, NULL,
-             "make up for a channel's error in later ones: x, latent; a slower append"},
-            {"--no-rotation", CLI_FLAG, &s->no_rotation, NULL, "cache what the weights give, unrotated"},
-            {"--base", CLI_FLAG, &s->base, NULL, "cross-layer: the layer that starts the accumulator"},
+             "correct the quantization error of each channel in later channels (x and latent only; slower "
+             "append)"},
+            {"--no-rotation", CLI_FLAG, &s->no_rotation, NULL, "do not rotate what is cached"},
+            {"--base", CLI_FLAG, &s->base, NULL, "cross-layer: this layer starts the accumulator"},
             {"--accumulator-bits", CLI_STRING, &s->accumulator_bits, "N",
              "cross-layer: bits of the accumulator: 16 (default), 8, 4"},
-            {"--page", CLI_STRING, &s->page, "N", "tokens of a cache page: multiples of 16 to 256 (64)"},
+            {"--page", CLI_STRING, &s->page, "N", "tokens of a cache page: multiples of 16 up to 256 (64)"},
             {"--dtype", CLI_STRING, &s->dtype, "TYPE", "type of activations: f16 (default), bf16"},
             {"--weights", CLI_STRING, &s->weights, "TYPE",
              "type of packed weights: f16 (default), bf16, int8, e4m3"},
             {"--queries", CLI_STRING, &s->queries, "ONE|MANY",
              "queries of a sequence in one call: one (default), many"},
             {"--spec", CLI_STRING, &s->spec_file, "FILE|-",
-             "a whole spec as JSON, as --print-spec prints it; other options override it"},
+             "whole spec as JSON, as --print-spec prints it; other options override it"},
             {"--set", CLI_TEXTS, &s->set, "KEY=JSON",
-             "any key of the spec, as in tuning.attend.warps=4; null: its default (may be repeated)"},
+             "any key of the spec, for example tuning.attend.warps=4; null restores its default (may be "
+             "repeated)"},
             {NULL, CLI_FLAG, NULL, NULL, NULL},
         };
         add_options(command, table, options);
@@ -91,19 +97,20 @@ static void collect(const cli_command *command, struct option_table *table)
     if (command->common) {
         struct cli_common *c = command->common;
         const cli_option options[] = {
-            {"--device", CLI_STRING, &c->device, "NAME", "auto (default), cuda[:N], sim[:GPU]"},
-            {"--json", CLI_STRING, &c->json, "FILE|-", "write the results as JSON to a file or stdout"},
+            {"--device", CLI_STRING, &c->device, "NAME", "device: auto (default), cuda[:N], sim[:GPU]"},
+            {"--json", CLI_STRING, &c->json, "FILE|-",
+             "file to write the results to, as JSON; - is stdout"},
             {"--seed", CLI_INT, &c->seed, "N", "seed of random inputs (0)"},
-            {"--cache-dir", CLI_TEXT, &c->cache_dir, "DIR", "kernel cache; '' for none"},
+            {"--cache-dir", CLI_TEXT, &c->cache_dir, "DIR",
+             "folder of the kernel cache; '' means no cache"},
             {"--kernels", CLI_TEXT, &c->kernels, "DIR[:DIR]",
-             "kernel stores, which are only read, before the cache; '' for none"},
+             "kernel stores, which are searched before the cache and never written; '' means no stores"},
             {"--no-compile", CLI_FLAG, &c->no_compile, NULL,
-             "a kernel that is in no store, and not in the cache, is an error"},
+             "compile nothing; a kernel that is neither in a store nor in the cache is an error"},
             {"--templates", CLI_STRING, &c->templates, "DIR",
-             "read templates from DIR, not those built in"},
-            {"--quiet", CLI_FLAG, &c->quiet, NULL,
-             "no warnings, no progress, no line that says what was done"},
-            {"--verbose", CLI_FLAG, &c->verbose, NULL, "all messages, and complete compiler logs"},
+             "folder of templates that replace the built-in ones"},
+            {"--quiet", CLI_FLAG, &c->quiet, NULL, "print no warnings, no progress and no summary line"},
+            {"--verbose", CLI_FLAG, &c->verbose, NULL, "print all messages and complete compiler logs"},
             {NULL, CLI_FLAG, NULL, NULL, NULL},
         };
         add_options(command, table, options);
@@ -134,7 +141,7 @@ static void print_options(const cli_command *command, const char *title, const c
                  options[i].argument ? options[i].argument : "");
         printf("  %-24s %s", left, options[i].help);
         if (bounds)
-            printf("; %lld .. %lld", (long long)bounds->least, (long long)bounds->most);
+            printf("; %lld to %lld", (long long)bounds->least, (long long)bounds->most);
         putchar('\n');
     }
 }
@@ -149,7 +156,8 @@ static void print_help(const cli_command *command, const struct option_table *ta
     print_options(command, "options", o, table->own);
     print_options(command, "the spec", o + table->own, table->spec);
     print_options(command, "common", o + table->own + table->spec, table->count - table->own - table->spec);
-    printf("\nAn option may be given again only with the same value, but for those that take lists.\n");
+    printf("\nAn option may be repeated with the same value. Only options that take lists may be repeated "
+           "with others.\n");
 }
 
 /* ---------------------------------------------------------------- values */
@@ -188,15 +196,15 @@ static int read_integer(const cli_command *command, const cli_option *option, co
     const cli_bounds *bounds = bounds_of(command, option->name);
     enum cli_number found = cli_read_whole(text, value);
     if (found == CLI_NO_NUMBER)
-        return bounds ? cli_bad_input(command->name, "%s: '%s' is not an integer; valid are %lld .. %lld",
+        return bounds ? cli_bad_input(command->name, "%s: '%s' is not an integer; valid: %lld to %lld",
                                       option->name, text, (long long)bounds->least, (long long)bounds->most)
                       : cli_bad_input(command->name, "%s: '%s' is not an integer", option->name, text);
     bool overflow = found == CLI_TOO_LARGE;
     if (bounds && (overflow || *value < bounds->least || *value > bounds->most))
-        return cli_bad_input(command->name, "%s: %s; valid are %lld .. %lld", option->name, text,
+        return cli_bad_input(command->name, "%s: %s; valid: %lld to %lld", option->name, text,
                              (long long)bounds->least, (long long)bounds->most);
     if (overflow)
-        return cli_bad_input(command->name, "%s: %s is no number of 64 bits", option->name, text);
+        return cli_bad_input(command->name, "%s: %s does not fit into 64 bits", option->name, text);
     return CLI_OK;
 }
 
@@ -225,8 +233,8 @@ static int store_list(const cli_command *command, const cli_option *option, cons
     for (const char *item = text;; item++) {
         size_t length = strcspn(item, ",");
         if (length == 0)
-            return cli_bad_input(command->name, "%s: '%s' has an item that is empty; valid is %s",
-                                 option->name, text, option->argument);
+            return cli_bad_input(command->name, "%s: '%s' has an empty item; valid: %s", option->name, text,
+                                 option->argument);
         if (in_list(option->value, item, length))
             return cli_bad_input(command->name, "%s: '%.*s' comes twice; give each once", option->name,
                                  (int)length, item);
@@ -243,7 +251,7 @@ static int store_text(const cli_command *command, const cli_option *option, cons
     struct cli_texts *texts = option->value;
     int most = (int)(sizeof texts->items / sizeof texts->items[0]);
     if (texts->count == most)
-        return cli_usage(command->name, "%s: may be given %d times", option->name, most);
+        return cli_usage(command->name, "%s: given too often; valid: at most %d times", option->name, most);
     texts->items[texts->count++] = text;
     return CLI_OK;
 }
@@ -273,12 +281,13 @@ static int check_paths(const cli_command *command, const struct option_table *ta
         return CLI_OK;
     for (int i = 0; i < command->positional_count; i++)
         if (!cli_is_utf8(command->positional[i]))
-            return cli_bad_input(command->name, "'%s' is not UTF-8, which --json writes; give another path",
+            return cli_bad_input(command->name,
+                                 "'%s' is not UTF-8, and --json writes UTF-8; give another path",
                                  command->positional[i]);
     for (int i = 0; i < table->count; i++)
         if (table->arguments[i] && !cli_is_utf8(table->arguments[i]))
             return cli_bad_input(command->name,
-                                 "%s: '%s' is not UTF-8, which --json writes; give another path",
+                                 "%s: '%s' is not UTF-8, and --json writes UTF-8; give another path",
                                  table->options[i].name, table->arguments[i]);
     return CLI_OK;
 }
@@ -321,8 +330,8 @@ static int unknown_option(const cli_command *command, const struct option_table 
     if (nearest)
         return cli_usage(command->name, "unknown option '%.*s'; did you mean '%s'?", length, given,
                          nearest);
-    return cli_usage(command->name, "unknown option '%.*s'; `xq %s --help` lists those there are", length,
-                     given, command->name);
+    return cli_usage(command->name, "unknown option '%.*s'; `xq %s --help` lists them all", length, given,
+                     command->name);
 }
 
 static void note_given(cli_command *command, const struct option_table *table, const cli_option *option)
@@ -409,8 +418,9 @@ bool cli_parse(cli_command *command, int argc, char **argv, int *status)
                 return false;
         } else {
             if (command->positional_count > 1 && command->positional_count == command->positional_max) {
-                *status = cli_usage(command->name, "'%s' is one argument too many; valid: at most %d",
-                                    given, command->positional_max);
+                *status =
+                    cli_usage(command->name, "'%s' is one argument too many; valid: at most %d arguments",
+                              given, command->positional_max);
                 return false;
             }
             if (command->positional_count == command->positional_max) {
@@ -459,8 +469,9 @@ int cli_excludes(const cli_command *command, const char *option, const char *con
         if (cli_given(command, *names))
             return cli_usage(command->name, "%s: has no effect with %s; leave it out", *names, option);
         if (command->spec && cli_spec_sets_option(command->spec, *names))
-            return cli_usage(command->name, "--set of what %s gives: has no effect with %s; leave it out",
-                             *names, option);
+            return cli_usage(command->name,
+                             "--set of the key that %s sets: has no effect with %s; leave it out", *names,
+                             option);
     }
     return CLI_OK;
 }
@@ -479,6 +490,20 @@ int cli_takes_only(const cli_command *command, const char *option, const char *c
             !(spec && command->given_of_spec[i]))
             return cli_usage(command->name, "%s: has no effect with %s; leave it out", command->given[i],
                              option);
+    return CLI_OK;
+}
+
+int cli_excludes_set(const cli_command *command, const char *option, const char *key)
+{
+    if (cli_given(command, option) && cli_spec_sets(command->spec, key))
+        return cli_usage(command->name, "%s and --set %s: give one of them", option, key);
+    return CLI_OK;
+}
+
+int cli_needs_folder(const cli_command *command, const char *option, const char *path, const char *hint)
+{
+    if (strcmp(path, "-") == 0)
+        return cli_bad_input(command->name, "%s: '-' is standard output; valid: a folder%s", option, hint);
     return CLI_OK;
 }
 

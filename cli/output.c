@@ -163,8 +163,8 @@ static xq_status check_others(const char *option, const char *path, const publis
             continue;
         if (S_ISDIR(st.st_mode) && is_within(identity, &inputs[i], &st))
             return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                             "%s %s is read from %s %s; give another path", option, path, inputs[i].option,
-                             inputs[i].path);
+                             "%s %s is a file that is read from %s %s; give another path", option, path,
+                             inputs[i].option, inputs[i].path);
         if (is_at(identity, &st))
             return error_set(err, XQ_ERROR_ARGUMENT, "argument",
                              "%s %s is the same file as %s %s; give another path", option, path,

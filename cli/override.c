@@ -14,8 +14,8 @@ static xq_status no_memory(error *err)
 static xq_status contradiction(const char *key, const cJSON *old, const cJSON *value, error *err)
 {
     char *one = cJSON_PrintUnformatted(old), *other = cJSON_PrintUnformatted(value);
-    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s: given twice, as %.200s and as %.200s", key,
-              one ? one : "?", other ? other : "?");
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s: given twice, as %.200s and as %.200s; give it once",
+              key, one ? one : "?", other ? other : "?");
     free(one);
     free(other);
     return error_field(err, key);

@@ -109,7 +109,8 @@ static xq_status add_plan(struct finding *f, bool crosses, char *spec, int layer
     struct cli_plan *p = find_plan(f, spec);
     char *completed = NULL;
     if (!p && f->plans->count == CLI_MOST_PLANS) {
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "more than %d plans", CLI_MOST_PLANS);
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "the spec needs more than %d plans; give fewer bit widths", CLI_MOST_PLANS);
     } else if (!p && cli_complete_sizes(f->g, spec, &completed, err) == XQ_OK) {
         struct cli_plan new = {.spec = spec};
         if (name_plan(f, crosses, completed, new.name, err) == XQ_OK) {
@@ -151,9 +152,8 @@ static xq_status add_layers(struct finding *f, const char *spec_json, error *err
     if (err->status == XQ_OK && f->o->base_given && !layer_is_cross(&traits.shape))
         cli_refuse_base(&traits.shape, err);
     const bool counted = err->status == XQ_OK && traits.layers < LAYER_MOST_LAYERS;
-    if (counted && chosen.cross_layer && f->o->base_layer >= traits.layers)
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "--base-layer: %lld; the model has layers 0 .. %d",
-                  (long long)f->o->base_layer, traits.layers - 1);
+    if (counted && chosen.cross_layer)
+        cli_check_base(f->o->base_layer, traits.layers, err);
     const int count = counted ? traits.layers : chosen.cross_layer ? (int)f->o->base_layer + 2 : 1;
     for (int layer = 0; layer < count && err->status == XQ_OK; layer++) {
         char *spec = NULL;

@@ -8,28 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char description[] = "Reads config.json and the safetensors of MODEL_DIR, and writes what the "
-                                  "kernels need of each layer: for method\n"
-                                  "latent the factors U*A of the key and value projections, by a singular "
-                                  "value decomposition for each group\n"
-                                  "of KV heads; for x a square matrix U and the projections in its "
-                                  "coordinates; for latent-cl the projections\n"
-                                  "and one U for both; for x-cl, and x with --no-rotation, the projections "
-                                  "as they are.\n"
-                                  "Layers before --base-layer of a cross-layer method get the plain "
-                                  "method, latent or x. Biases, key norms and\n"
-                                  "sinks come along. With --pack the file also has the bytes that the "
-                                  "kernels take, of type --weights, for an\n"
-                                  "engine to copy to the device.\n"
-                                  "\n"
-                                  "The result is one file, written whole or not at all. Until then it "
-                                  "grows as FILE.partial: the same command,\n"
-                                  "started again after it was killed, goes on from there.\n"
-                                  "\n"
-                                  "The file is a safetensors file: matrices are tensors layers.L.NAME, and "
-                                  "what they were made of and their\n"
-                                  "checksums stand in __metadata__. --show FILE prints what one holds, and "
-                                  "verifies it.";
+static const char description[] =
+    "Reads config.json and the safetensors of MODEL_DIR, and writes what the kernels need of each\n"
+    "layer. For method latent these are the factors U*A of the key and value projections, by a singular\n"
+    "value decomposition for each group of KV heads; for x a square matrix U and the projections in its\n"
+    "coordinates; for latent-cl the projections and one U for both; for x-cl, and x with --no-rotation,\n"
+    "the projections as they are. Layers before --base-layer of a cross-layer method get the plain\n"
+    "method, latent or x. Biases, key norms and sinks are included. With --pack the file also has\n"
+    "packed weights of type --weights: the bytes that the kernels read, which an engine copies to the\n"
+    "device.\n\n"
+    "The result is one file, written whole or not at all. Until it is complete it grows as\n"
+    "FILE.partial. If the command is killed, the same command goes on from there.\n\n"
+    "The file is a safetensors file. Matrices are tensors layers.L.NAME, and __metadata__ has their\n"
+    "origin and checksums. --show FILE verifies a file and prints its contents.";
 
 struct options {
     struct cli_common common;
@@ -90,11 +81,7 @@ static xq_status expect_layers(const struct job *job, error *err)
 {
     if (job->views[0].layers == job->source->layers)
         return XQ_OK;
-    error_set(
-        err, XQ_ERROR_SPEC, "spec",
-        "model.num_hidden_layers: is not that of the model directory, whose weights are read; leave it "
-        "out");
-    return error_field(err, "model.num_hidden_layers");
+    return model_differs("model.num_hidden_layers", err);
 }
 
 static xq_status open_specs(struct job *job, const char *spec, error *err)
@@ -106,10 +93,8 @@ static xq_status open_specs(struct job *job, const char *spec, error *err)
         return err->status;
     if (!layer_is_cross(&job->views[0].layer))
         return job->o->base_given ? cli_refuse_base(&job->views[0].layer, err) : XQ_OK;
-    if (base < 0 || base >= job->source->layers)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "--base-layer: %lld; the model has layers 0 .. %d", (long long)base,
-                         job->source->layers - 1);
+    if (cli_check_base(base, job->source->layers, err) != XQ_OK)
+        return err->status;
     job->contents.base_layer = (int)base;
     return base > 0 ? plain_spec(job, spec, err) : XQ_OK;
 }
@@ -126,9 +111,10 @@ static xq_status choose_layers(struct job *job, error *err)
         if (m->attends[layer])
             job->layers[kept++] = layer;
         else if (job->o->layers.count)
-            return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                             "--layers: layer %d is of linear attention, and has no keys and values",
-                             layer);
+            return error_set(
+                err, XQ_ERROR_ARGUMENT, "argument",
+                "--layers: layer %d has linear attention, so it keeps no keys and values; leave it out",
+                layer);
     }
     job->layer_count = kept;
     return XQ_OK;
@@ -170,11 +156,10 @@ static xq_status check_packing(struct job *job, const char *spec, error *err)
             cli_any_layer_spec(job->generator, own, &completed, err) == XQ_OK &&
             spec_view_read(completed, &view, err) == XQ_OK &&
             !pack_alike(&job->views[0].shape.keys, &view.shape.keys))
-            error_set(
-                err, XQ_ERROR_ARGUMENT, "argument",
-                "--pack: layers %d and %d pack their weights differently, since one has RoPE and the other "
-                "has none; prepare a file of each kind, with --layers",
-                job->layers[0], job->layers[i]);
+            error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                      "--pack: layers %d and %d pack their weights differently, because one has RoPE and "
+                      "the other has none; prepare one file for each kind, with --layers",
+                      job->layers[0], job->layers[i]);
         free(own);
         free(completed);
     }
@@ -371,22 +356,23 @@ static bool check_options(const struct options *o, prepared_contents *c, int *st
         }
     *status = CLI_OK;
     if (o->out && strcmp(o->out, "-") == 0)
-        *status =
-            cli_bad_input("prepare", "--out: -, standard output, cannot hold prepared weights, which are "
-                                     "written out of order; give a FILE");
+        *status = cli_bad_input(
+            "prepare",
+            "--out: '-' is standard output, and prepared weights are not written in order; valid: a file");
     else if (!known)
         *status =
             cli_bad_input("prepare", "--store: '%s' is not known; valid: f16, bf16, f32, none", o->store);
     else if (c->store == TENSOR_OTHER && !o->pack)
-        *status = cli_usage("prepare", "--store none: leaves nothing without --pack");
+        *status = cli_usage(
+            "prepare", "--store: without --pack, 'none' leaves nothing to write; valid: f16, bf16, f32");
     else if (chooses(s, s->weights, "--weights") && !o->pack)
-        *status =
-            cli_usage("prepare",
-                      "--weights: is the type of packed weights; add --pack (--store is that of matrices)");
+        *status = cli_usage("prepare", "--weights: has no effect without --pack, because it is the type of "
+                                       "packed weights; add --pack (--store is the type of matrices)");
     else if (chooses(s, s->group, "--group") && !chooses(s, s->feedback, "--feedback") && !o->calibration &&
              !s->spec_file)
-        *status = cli_usage("prepare", "--group: prepared weights depend on it with --feedback or "
-                                       "--calibration alone; leave it out");
+        *status = cli_usage(
+            "prepare",
+            "--group: prepared weights depend on it only with --feedback or --calibration; leave it out");
     return *status == CLI_OK;
 }
 
@@ -446,7 +432,7 @@ static int show(const cli_command *command, const struct options *o)
 static const cli_unused unused[] = {
     {"--model", "the model is MODEL_DIR"},
     {"--layer-kind", "layers of every kind are prepared"},
-    {"--base", "--base-layer says which layer that is"},
+    {"--base", "--base-layer names the layer"},
     {"--bits", INDEPENDENT},
     {"--axis-k", INDEPENDENT},
     {"--axis-v", INDEPENDENT},
@@ -461,31 +447,32 @@ static const cli_unused unused[] = {
     {"--device", "weights are prepared on the CPU"},
     {"--seed", "nothing is random here"},
     {"--cache-dir", "no kernel is compiled here"},
-    {"--verbose", "there is no more to say"},
+    {"--verbose", "there is nothing more to say"},
     {NULL, NULL},
 };
 
-const char cli_prepare_summary[] = "weights of a Hugging Face model directory, prepared for kernels";
+const char cli_prepare_summary[] = "prepare the weights of a model directory for the kernels";
 
 int cli_prepare(int argc, char **argv)
 {
     struct options o = {.store = "f16", .base_layer = CLI_BASE_LAYER};
     const cli_option own[] = {
         {"--out", CLI_STRING, &o.out, "FILE",
-         "where to write (MODEL_DIR's name with -prepared.safetensors)"},
-        {"-o", CLI_STRING, &o.out, "FILE", "the same"},
-        {"--layers", CLI_LIST, &o.layers, "L,L...", "only these layers, counted from 0 (all)"},
+         "file to write (MODEL_DIR's name with -prepared.safetensors)"},
+        {"-o", CLI_STRING, &o.out, "FILE", "same as --out"},
+        {"--layers", CLI_LIST, &o.layers, "L,L...", "layers to prepare, counted from 0 (all)"},
         {"--base-layer", CLI_INT, &o.base_layer, "L",
-         "cross-layer: the layer that starts the accumulator; those before it are plain (2)"},
+         "cross-layer: the layer that starts the accumulator; earlier layers have the plain method (2)"},
         {"--store", CLI_STRING, &o.store, "TYPE",
-         "type of the stored matrices: f16 (default), bf16, f32, none (packed ones alone)"},
+         "type of the stored matrices: f16 (default), bf16, f32, none (only packed weights)"},
         {"--calibration", CLI_STRING, &o.calibration, "FILE",
-         "activations of a text (x.L, q.L of each layer): latents that quantize best on such"},
+         "activations of a text (x.L, q.L of each layer); latents are chosen to quantize best on such "
+         "texts"},
         {"--pack", CLI_FLAG, &o.pack, NULL,
-         "store also what the kernels take: packed weights of type --weights"},
-        {"--show", CLI_STRING, &o.show, "FILE",
-         "prints what a prepared file holds, once its checksums are verified; takes no MODEL_DIR"},
-        {"--threads", CLI_INT, &o.threads, "N", "layers worked on at a time (one for each core, up to 16)"},
+         "also store packed weights of type --weights, which the kernels read"},
+        {"--show", CLI_STRING, &o.show, "FILE", "prepared file to verify and list; takes no MODEL_DIR"},
+        {"--threads", CLI_INT, &o.threads, "N",
+         "layers prepared at the same time (one for each core, up to 16)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {.name = "prepare",

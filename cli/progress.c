@@ -139,7 +139,7 @@ void cli_progress_step(const char *step)
 void cli_show_waiting(void *unused, bool waits)
 {
     (void)unused;
-    cli_progress_step(waits ? "waits for another measurement on this GPU" : "timing");
+    cli_progress_step(waits ? "waiting for another measurement on this GPU" : "timing");
 }
 
 void cli_progress_end(struct cli_progress *p)

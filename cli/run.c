@@ -5,25 +5,19 @@
 #include <stdlib.h>
 
 static const char description[] =
-    "Reads x [tokens, d], wk and wv [d, dkv], q [queries, H, dh] (before RoPE; f32, f16, bf16 or f64), and "
-    "where\n"
-    "the model has them bk, bv [dkv], k_norm and sinks [H]; appends x to a cache, and attends: query j\n"
-    "stands at position tokens - queries + j and sees the tokens up to its own. Writes o [queries, H, dh]\n"
-    "(of the spec's dtype) and lse [queries, H] (f32, natural logarithm). The weights are prepared on the "
-    "way\n"
-    "(an SVD for the latent methods, a rotation for --rotation).\n\n"
-    "With --model DIR, a file may leave the weights to the model.\n\n"
-    "A file with x.0, wk.0, ..., x.1, ... holds several layers: outputs are o.0, lse.0, ... The "
-    "cross-layer\n"
-    "methods need them: layers before the base layer have the plain method at 4 bits, the base layer 4 "
-    "bits,\n"
-    "and those after it --bits.\n\n"
-    "--dump-cache adds what the kernels computed with: x_hat [tokens, d], wk, wv (cross-layer methods: "
-    "the\n"
-    "accumulator; method x with --rotation: both turned back into the model's coordinates, f32); lk_hat "
-    "[tokens, rank_k], lv_hat [tokens, rank_v], ak [rank_k / groups_k, dkv], av for "
-    "method\n"
-    "latent.";
+    "Reads x [tokens, d], wk and wv [d, dkv], q [queries, H, dh] (before RoPE; f32, f16, bf16 or f64),\n"
+    "and, if the model has them, bk and bv [dkv], k_norm, and sinks [H]. Appends x to a cache, and\n"
+    "attends: query j is at position tokens - queries + j and sees the tokens up to its own. Writes o\n"
+    "[queries, H, dh] (of the spec's dtype) and lse [queries, H] (f32, natural logarithm). The weights\n"
+    "are prepared first (by an SVD for the latent methods, by a rotation for --rotation).\n\n"
+    "With --model DIR, the weights may come from the model instead of the file.\n\n"
+    "A file with x.0, wk.0, ..., x.1, ... holds several layers, and outputs are o.0, lse.0, ... The\n"
+    "cross-layer methods need several layers: layers before the base layer have the plain method at 4\n"
+    "bits, the base layer has 4 bits, and the layers after it have --bits.\n\n"
+    "--dump-cache adds what the kernels computed with: x_hat [tokens, d], wk and wv (for cross-layer\n"
+    "methods x_hat is the accumulator; for method x with --rotation all are turned back into the\n"
+    "model's coordinates, f32); for method latent lk_hat [tokens, rank_k], lv_hat [tokens, rank_v], ak\n"
+    "[rank_k / groups_k, dkv] and av.";
 
 static void release(struct run *r)
 {
@@ -85,28 +79,29 @@ static xq_status begin_outputs(struct run *r, error *err)
     return err->status;
 }
 
-const char cli_run_summary[] = "layers on tensors of a safetensors file: append, then attend";
+const char cli_run_summary[] = "run layers on tensors of a safetensors file: append, then attend";
 
 int cli_run(int argc, char **argv)
 {
     struct run_options o = {.layer = -1, .base_layer = CLI_BASE_LAYER, .chunk = 256};
     const cli_option own[] = {
         {"--input", CLI_STRING, &o.input, "FILE", "safetensors file with x, wk, wv, q (or x.0, ...)"},
-        {"--output", CLI_STRING, &o.output, "FILE|-", "safetensors file to write; -: to standard output"},
-        {"--prepared", CLI_STRING, &o.prepared, "FILE", "factors that `xq prepare` wrote; else made here"},
-        {"--fused", CLI_FLAG, &o.fused, NULL, "one kernel, nothing in between in device memory (default)"},
+        {"--output", CLI_STRING, &o.output, "FILE|-", "safetensors file to write; - is stdout"},
+        {"--prepared", CLI_STRING, &o.prepared, "FILE", "factors that `xq prepare` wrote (computed now)"},
+        {"--fused", CLI_FLAG, &o.fused, NULL,
+         "use one kernel, with no intermediate results in device memory (default)"},
         {"--unfused", CLI_FLAG, &o.unfused, NULL,
-         "dequantize, GEMM, RoPE, attention, through device memory"},
-        {"--fp16-kv", CLI_FLAG, &o.fp16_kv, NULL, "the baseline: an fp16 cache of keys and values"},
+         "use a kernel for each step: dequantize, GEMM, RoPE, attention"},
+        {"--fp16-kv", CLI_FLAG, &o.fp16_kv, NULL, "use the baseline: an fp16 cache of keys and values"},
         {"--fp8-kv", CLI_FLAG, &o.fp8_kv, NULL,
-         "the same in e4m3, with scales k_scale and v_scale of the file (1)"},
-        {"--dump-cache", CLI_FLAG, &o.dump, NULL, "write the dequantized cache and the matrices used, too"},
+         "use an e4m3 cache of keys and values, with scales k_scale and v_scale of the file (1)"},
+        {"--dump-cache", CLI_FLAG, &o.dump, NULL, "also write the dequantized cache and the matrices used"},
         {"--layers", CLI_LIST, &o.layers, "L,L...",
-         "read x.L, wk.L, ... and write o.L, lse.L (all in the file)"},
-        {"--layer", CLI_INT, &o.layer, "L", "read x.L, wk.L, ... of one layer, and write o, lse"},
+         "layers to read as x.L, wk.L, ... and to write as o.L, lse.L (all in the file)"},
+        {"--layer", CLI_INT, &o.layer, "L", "one layer to read as x.L, wk.L, ... and to write as o, lse"},
         {"--base-layer", CLI_INT, &o.base_layer, "L",
          "cross-layer: the layer that starts the accumulator (2)"},
-        {"--chunk", CLI_INT, &o.chunk, "N", "queries of one attend call, at most (256)"},
+        {"--chunk", CLI_INT, &o.chunk, "N", "most queries in one attend call (256)"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {
@@ -120,10 +115,10 @@ int cli_run(int argc, char **argv)
                                        {NULL, 0, 0}},
         .common = &o.common,
         .spec = &o.spec,
-        .unused = (const cli_unused[]){{"--base", "--base-layer says which layer that is"},
-                                       {"--queries", "the tensors q say how many there are"},
+        .unused = (const cli_unused[]){{"--base", "--base-layer names the layer"},
+                                       {"--queries", "the tensors q determine the number of queries"},
                                        {"--seed", "nothing is random here"},
-                                       {"arch", "it is the device's"},
+                                       {"arch", "the device determines it"},
                                        {NULL, NULL}},
     };
     struct run r = {.o = &o};

@@ -1,6 +1,5 @@
 /* Reads the layers of xq run from a safetensors file. */
 #include "../prepare/layer_factor.h"
-#include "../runtime/base/half.h"
 #include "../runtime/launch/shape.h"
 #include "given.h"
 #include "run.h"
@@ -34,11 +33,10 @@ static xq_status choose_numbers(struct run *r, int **numbers, int *count, error 
     if (cli_layers_in_file(r->file, numbers, count, err) != XQ_OK)
         return err->status;
     if (o->layer < 0 && *count > 0 && safetensors_find(r->file, "x"))
-        return error_set(
-            err, XQ_ERROR_FORMAT, "file",
-            "%s: tensors x and x.%d: one of them would be ignored; choose layers with --layers, "
-            "or leave one way of naming them out",
-            o->input, (*numbers)[0]);
+        return error_set(err, XQ_ERROR_FORMAT, "file",
+                         "%s: the file has tensors x and x.%d, and one of them would be ignored; choose "
+                         "layers with --layers, or name the tensors in one way",
+                         o->input, (*numbers)[0]);
     r->numbered = o->layer < 0 && *count > 0;
     if (!r->numbered) {
         (*numbers)[0] = (int)o->layer;
@@ -54,15 +52,15 @@ static xq_status check_chain(const struct run *r, const int *numbers, int count,
     int base = (int)r->o->base_layer, at = -1;
     if (!r->numbered)
         return error_set(err, XQ_ERROR_ARGUMENT, "file",
-                         "%s: a cross-layer method runs several layers in order: tensors x.0, x.1, ... "
-                         "(--layers), not x alone",
+                         "%s: the file has only tensor x, and a cross-layer method runs several layers in "
+                         "order; give tensors x.0, x.1, ... (--layers)",
                          file);
     for (int i = 0; i < count; i++)
         at = numbers[i] == base ? i : at;
     if (at < 0)
         return error_set(err, XQ_ERROR_ARGUMENT, "file",
                          "--base-layer: layer %d, which starts the accumulator, is not among the %d layers "
-                         "from %s (%d .. %d)",
+                         "from %s (%d to %d)",
                          base, count, file, numbers[0], numbers[count - 1]);
     for (int i = at + 1; i < count; i++)
         if (numbers[i] != numbers[i - 1] + 1)
@@ -121,14 +119,16 @@ static xq_status check_tensors(const struct run *r, struct run_layer *l, error *
     l->tokens = x->shape[0];
     l->queries = q->shape[0];
     if (l->tokens < 1 || l->queries < 1 || l->queries > l->tokens) {
-        error_set(
-            err, XQ_ERROR_FORMAT, "file",
-            "%s: %lld queries over %lld tokens; valid are 1 token or more, and 1 to that many queries",
-            q->file, (long long)l->queries, (long long)l->tokens);
+        error_set(err, XQ_ERROR_FORMAT, "file",
+                  "%s: %lld queries over %lld tokens; valid: at least 1 token, and from 1 query to as many "
+                  "as tokens",
+                  q->file, (long long)l->queries, (long long)l->tokens);
         return error_at(err, q->file, 0);
     }
     if (l->tokens != r->layers[0].tokens) {
-        error_set(err, XQ_ERROR_FORMAT, "file", "%s: tensor %s has %lld tokens, that of layer %d %lld",
+        error_set(err, XQ_ERROR_FORMAT, "file",
+                  "%s: tensor %s has %lld tokens, and the tensor of layer %d has %lld; valid: as many in "
+                  "each layer",
                   x->file, x->name, (long long)l->tokens, r->layers[0].number,
                   (long long)r->layers[0].tokens);
         return error_at(err, x->file, 0);
@@ -156,7 +156,8 @@ static xq_status open_layer(struct run *r, struct run_layer *l, int number, erro
     if (number >= 0)
         snprintf(l->suffix, sizeof l->suffix, ".%d", number);
     if (r->factors && number < 0)
-        return cli_misuse(err, "--prepared: holds layers by number; give tensors x.L, or --layer L");
+        return cli_misuse(err,
+                          "--prepared: the file holds layers by number; give tensors x.L, or --layer L");
     if (read_spec(r, l, false, err) != XQ_OK && strcmp(err->field, "layer") == 0)
         return error_within(err, "%s: tensor x%s", r->o->input, l->suffix);
     if (err->status != XQ_OK ||
@@ -212,21 +213,16 @@ static xq_status read_activations(const tensor *t, bool bfloat, uint16_t **out, 
 {
     float *values;
     size_t count = tensor_count(t);
-    const uint16_t exponent = bfloat ? 0x7f80 : 0x7c00;
     if (tensor_to_floats(t, 1, &values, err) != XQ_OK)
         return err->status;
     uint16_t *halves = malloc(2 * count + 1);
     if (!halves)
         error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
-    for (size_t i = 0; halves && i < count; i++) {
-        halves[i] = bfloat ? half_to_bfloat(values[i]) : half_from_float(values[i]);
-        if ((halves[i] & exponent) == exponent) {
-            error_set(err, XQ_ERROR_FORMAT, "file",
-                      "%s: tensor %s holds %g at index %zu; %s holds up to %s", t->file, t->name,
-                      (double)values[i], i, bfloat ? "bf16" : "f16", bfloat ? "3.39e38" : "65504");
+    if (halves) {
+        char what[256];
+        snprintf(what, sizeof what, "tensor %s", t->name);
+        if (cli_round_activations(values, count, bfloat, t->file, what, halves, err) != XQ_OK)
             error_field(err, t->name);
-            break;
-        }
     }
     free(values);
     if (err->status == XQ_OK)

@@ -111,8 +111,8 @@ static xq_status read_pair(const char *option, const char *text, cJSON **k, cJSO
     *v = number_or_text(comma ? comma + 1 : text);
     if (is_whole(*k) && is_whole(*v))
         return XQ_OK;
-    return error_set(err, XQ_ERROR_SPEC, "spec", "%s: '%.200s' is neither N nor K,V, whole numbers from 1",
-                     option, text);
+    return error_set(err, XQ_ERROR_SPEC, "spec",
+                     "%s: '%.200s' is not valid; valid: N, or K,V, whole numbers from 1", option, text);
 }
 
 /* Overrides key_k with the number for keys and, unless key_v is NULL, key_v with the number for values. */
@@ -219,11 +219,10 @@ static xq_status add_set(cJSON *overrides, const char *set, error *err)
     cJSON *value = NULL;
     error malformed = ERROR_INIT;
     if (!read_key(set, key, sizeof key))
-        return error_set(
-            err, XQ_ERROR_SPEC, "argument",
-            "--set: '%.200s' is not of the form KEY=JSON, as cache.bits=8 is, with a key of up to "
-            "255 bytes",
-            set);
+        return error_set(err, XQ_ERROR_SPEC, "argument",
+                         "--set: '%.200s' is not of the form KEY=JSON, with a key of up to 255 bytes; for "
+                         "example, cache.bits=8",
+                         set);
     if (!cli_is_utf8(key))
         return error_set(err, XQ_ERROR_SPEC, "argument", "--set: the key '%s' is not UTF-8", key);
     const char *text = set + strlen(key) + 1;
@@ -238,7 +237,7 @@ static xq_status add_set(cJSON *overrides, const char *set, error *err)
     }
     if (malformed.status == XQ_ERROR_ARGUMENT && is_bare_word(text) && !is_number(text))
         error_set(err, XQ_ERROR_SPEC, "argument",
-                  "%s: %.200s is not JSON; a text stands in double quotes: --set '%s=\"%.200s\"'", option,
+                  "%s: %.200s is not JSON; put a text in double quotes: --set '%s=\"%.200s\"'", option,
                   text, key, text);
     else
         error_set(err, malformed.status == XQ_ERROR_ARGUMENT ? XQ_ERROR_SPEC : malformed.status, "argument",
@@ -318,8 +317,7 @@ xq_status cli_spec_check_tuning(const struct cli_spec *spec, const char *const *
     cJSON_ArrayForEach(family, cJSON_GetObjectItemCaseSensitive(overrides, "tuning"))
     {
         if (err->status == XQ_OK && !is_among(family->string, names, count))
-            cli_misuse(err,
-                       "--set tuning.%s: has no effect, since no such kernel runs here; those that do: %s",
+            cli_misuse(err, "--set tuning.%s: has no effect, because no such kernel runs here; valid: %s",
                        family->string, list);
     }
     cJSON_Delete(overrides);
@@ -409,11 +407,10 @@ static bool names_path(const char *name)
 static xq_status no_such_path(const char *name, error *err)
 {
     error_set(err, XQ_ERROR_IO, "file", "--model: %s does not exist%s", name,
-              *name == '~' ? "; the shell replaces ~ only where a word begins with it: --model ~/..."
+              *name == '~' ? "; the shell replaces ~ only at the beginning of a word: --model ~/..."
               : ends_with(name, ".json")
                   ? ""
-                  : "; valid are a model directory, a config.json, and a preset of `xq "
-                    "gen --list-models`");
+                  : "; valid: a model directory, a config.json, or a preset of `xq gen --list-models`");
     return error_at(err, name, 0);
 }
 
@@ -436,8 +433,8 @@ static xq_status read_model(gen *g, const char *name, char **model, error *err)
     if (names_path(name))
         return no_such_path(name, err);
     if (!cli_is_utf8(name))
-        return error_set(err, XQ_ERROR_SPEC, "spec", "--model: '%s' is not UTF-8, and no file or preset",
-                         name);
+        return error_set(err, XQ_ERROR_SPEC, "spec",
+                         "--model: '%s' is not UTF-8, and is neither a file nor a preset", name);
     cJSON *value = cJSON_CreateString(name);
     *model = cJSON_PrintUnformatted(value);
     cJSON_Delete(value);

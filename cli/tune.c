@@ -59,7 +59,7 @@ static int dry_run(struct tuning *t, error *err)
     bool known = ceilings_find(context, &watch, &best, &unknown) == XQ_OK;
     measure_watch_close(&watch);
     if (!known && !t->o.common.quiet)
-        fprintf(stderr, "xq tune: no times are predicted: %s\n", cli_show(unknown.message).text);
+        fprintf(stderr, "xq tune: cannot predict times: %s\n", cli_show(unknown.message).text);
     error_clear(&unknown);
     for (int i = 0; i < t->job_count && err->status == XQ_OK; i++)
         list_job(t, &t->jobs[i], context, known ? &best : NULL, err);
@@ -88,14 +88,14 @@ static int check_usage(const cli_command *command, struct tuning *t)
                                             "--most",  "--shard",  "--launch"};
     for (int i = 0; i < 6; i++)
         if (t->dry_run && cli_given(command, measuring[i]))
-            return cli_usage("tune", "%s: has no effect with --dry-run, which measures nothing",
+            return cli_usage("tune",
+                             "%s: has no effect with --dry-run, which measures nothing; leave it out",
                              measuring[i]);
     if (t->store_path && t->o.common.json && strcmp(t->store_path, t->o.common.json) == 0)
-        return cli_usage("tune", "--store and --json name the same file");
-    if (t->bits.count && cli_spec_sets(&t->o.spec, "cache.bits"))
-        return cli_usage("tune", "--bits and --set cache.bits: give one of them");
-    if (cli_given(command, "--queries") && cli_spec_sets(&t->o.spec, "queries"))
-        return cli_usage("tune", "--queries and --set queries: give one of them");
+        return cli_usage("tune", "--store and --json name the same file; give two files");
+    if (cli_excludes_set(command, "--bits", "cache.bits") != CLI_OK ||
+        cli_excludes_set(command, "--queries", "queries") != CLI_OK)
+        return CLI_USAGE;
     if (!find_strategy(t))
         return cli_bad_input("tune", "--strategy: '%s' is not known; valid: model, random, exhaustive",
                              cli_show(t->strategy_name).text);
@@ -134,7 +134,7 @@ static int work(struct tuning *t, error *err)
     return tune_is_interrupted() || t->failures ? CLI_BAD_INPUT : CLI_OK;
 }
 
-const char cli_tune_summary[] = "the fastest parameters of kernels on a device";
+const char cli_tune_summary[] = "find the fastest parameters of kernels on a device";
 
 /* Subcommands of xq tune. */
 const char *const cli_tune_parts[] = {"merge", "report", "export", "replay", NULL};
@@ -156,24 +156,24 @@ int cli_tune(int argc, char **argv)
          "dequantize, gemm, rope"},
         {"--bits", CLI_LIST, &t.bits, "N,N...", "bit widths: 2, 3, 4, 8 (the spec's)"},
         {"--contexts", CLI_LIST, &t.contexts, "N,N...", "cached tokens of each sequence (4096)"},
-        {"--batches", CLI_LIST, &t.batches, "N,N...", "sequences (1)"},
+        {"--batches", CLI_LIST, &t.batches, "N,N...", "sequences of a call (1)"},
         {"--queries", CLI_LIST, &t.queries, "N,N...",
          "queries of each sequence, at its last positions (1)"},
         {"--budget", CLI_STRING, &t.budget, "TIME",
-         "how long it may take in all, as in 90s, 10m, 2h (10m)"},
+         "time that the whole search may take, for example 90s, 10m or 2h (10m)"},
         {"--strategy", CLI_STRING, &t.strategy_name, "NAME",
          "order of the candidates: model (default; the most promising first, by a cost model), random "
          "(drawn "
-         "from --seed), exhaustive (one after the other)"},
+         "from --seed), exhaustive (all, one after the other)"},
         {"--store", CLI_STRING, &t.store_path, "FILE",
-         "keeps every measurement, and takes those that are there; made where it is missing"},
-        {"--most", CLI_INT, &t.most, "N", "candidates of each family and size (all)"},
+         "file that keeps every measurement, so that none is repeated; made if it is missing"},
+        {"--most", CLI_INT, &t.most, "N", "most candidates of each family and size (all)"},
         {"--shard", CLI_STRING, &t.shard_text, "I/N",
-         "the I-th of N parts of the candidates, and the default (all)"},
+         "part I of N of the candidates, plus the default (all)"},
         {"--launch", CLI_STRING, &t.launch, "WAY",
-         "how a GPU is timed: graph (default; as decoding launches), stream (one after the other)"},
+         "how a GPU is timed: graph (default; as decoding launches), stream (launches one by one)"},
         {"--dry-run", CLI_FLAG, &t.dry_run, NULL,
-         "count the candidates, say what rules out the others, and show the sixteen that the model "
+         "count the candidates, show what rules out the others, and show the sixteen that the model "
          "predicts to be the fastest"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
@@ -182,28 +182,23 @@ int cli_tune(int argc, char **argv)
         .summary = cli_tune_summary,
         .description =
             "Tries the parameters of kernel families on this device, for every combination of\n"
-            "--families, --bits, --contexts, --batches and --queries, over synthetic inputs. --model "
-            "may name\n"
-            "several, NAME,NAME,...; without --model and --spec all presets are taken. Each candidate\n"
-            "is compared with double precision before it is timed, in a process of its own. The "
-            "default is\n"
-            "measured first, and loses only to what is faster beyond the spread of the "
-            "measurements. Ctrl-C\n"
-            "ends it with what there is (exit status 1). docs/tuning.md says how to read the "
-            "result, and how\n"
-            "to use it.\n"
-            "`xq tune merge STORE... --out FILE` makes one store out of several; `xq tune report "
-            "--store FILE`\n"
-            "says what a store holds; `xq tune export --store FILE --out FILE` makes a table of "
-            "tuned\n"
-            "parameters of it, which xq uses without being asked; `xq tune replay FILE...` says how "
-            "soon the\nsearch finds what is good.",
+            "--families, --bits, --contexts, --batches and --queries, over synthetic inputs. --model\n"
+            "may name several models, NAME,NAME,...; without --model and --spec, xq tunes all presets.\n"
+            "Each candidate is compared with double precision before it is timed, in a process of its\n"
+            "own. The default is measured first. Another candidate replaces it only if it is faster\n"
+            "beyond the spread of the measurements. Ctrl-C ends the search and keeps the results so far\n"
+            "(exit status 1). docs/tuning.md says how to read the result, and how to use it.\n"
+            "`xq tune merge STORE... --out FILE` merges several stores into one.\n"
+            "`xq tune report --store FILE` reports what a store holds.\n"
+            "`xq tune export --store FILE --out FILE` makes a table of tuned parameters, which xq uses\n"
+            "if XQ_TUNED names it. `xq tune replay FILE...` measures how soon the search finds good\n"
+            "candidates.",
         .options = own,
         .bounds = (const cli_bounds[]){{"--most", 1, 1000000}, {NULL, 0, 0}},
         .common = &t.o.common,
         .spec = &t.o.spec,
-        .unused = (const cli_unused[]){{"--base", "which layer that is, is not asked for"},
-                                       {"arch", "it is the device's"},
+        .unused = (const cli_unused[]){{"--base", "the base layer is fixed here"},
+                                       {"arch", "the device determines it"},
                                        {NULL, NULL}},
     };
     error err = ERROR_INIT;

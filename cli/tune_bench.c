@@ -256,7 +256,8 @@ static xq_status check_pages(struct tune_bench *b, struct tune_trial *out, error
     b->pages = b->pages ? b->pages : hash;
     if (hash != b->pages) {
         out->outcome = TUNE_WRONG;
-        snprintf(out->reason, sizeof out->reason, "the pages that it wrote are not those of the default");
+        snprintf(out->reason, sizeof out->reason,
+                 "the pages that it wrote differ from those of the first candidate of its process");
     }
     return XQ_OK;
 }
@@ -282,7 +283,7 @@ static void check_errors(const struct tune_bench *b, const struct compare_row *r
     out->outcome = TUNE_WRONG;
     snprintf(out->reason, sizeof out->reason,
              "%soutputs differ from the reference by %.3g, and log-sum-exps by %.3g; at most %.3g and %.3g "
-             "are right",
+             "are allowed",
              when, row->kernel_error, row->lse_error, b->bound, 2 * b->bound);
 }
 

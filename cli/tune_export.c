@@ -357,13 +357,14 @@ static xq_status write_table(const struct export *e, publication *file, error *e
 static void print_left_out(FILE *out, const struct export *e)
 {
     if (e->stale)
-        fprintf(out, "left out: %d of kernels that have changed since\n", e->stale);
+        fprintf(out, "left out: %d results of kernels that have changed since\n", e->stale);
     if (e->without_default)
-        fprintf(out, "left out: %d for which the default was not measured\n", e->without_default);
+        fprintf(out, "left out: %d results for which the default was not measured\n", e->without_default);
     if (e->unfit)
-        fprintf(out,
-                "left out: %d that this xq cannot use, such as those of a spec that it does not know\n",
-                e->unfit);
+        fprintf(
+            out,
+            "left out: %d results that this xq cannot use, for example because it does not know the spec\n",
+            e->unfit);
 }
 
 static xq_status make_table(struct export *e, const char *path, error *err)
@@ -378,8 +379,8 @@ static xq_status make_table(struct export *e, const char *path, error *err)
     if (!e->count)
         error_set(
             err, XQ_ERROR_FORMAT, "file",
-            "%s has nothing to export: %d measured of kernels that "
-            "have changed since, %d for which the default was not measured, %d that this xq cannot use",
+            "%s has nothing to export; results of kernels that have changed since: %d; results without a "
+            "measured default: %d; results that this xq cannot use: %d",
             path, e->stale, e->without_default, e->unfit);
     return err->status;
 }
@@ -406,20 +407,19 @@ int cli_tune_export(int argc, char **argv)
     struct cli_common common = {0};
     const char *store_path = NULL, *out = NULL;
     const cli_option options[] = {
-        {"--store", CLI_STRING, &store_path, "FILE", "the store of measurements"},
-        {"--out", CLI_STRING, &out, "FILE", "the table; - for standard output"},
+        {"--store", CLI_STRING, &store_path, "FILE", "store of measurements to read"},
+        {"--out", CLI_STRING, &out, "FILE", "table to write; - is stdout"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {
         .name = "tune export",
-        .summary = "a table of tuned parameters out of a store",
+        .summary = "make a table of tuned parameters from a store",
         .description =
-            "Writes the fastest parameters of every GPU, spec, kernel family and size of calls in a "
-            "store,\n"
-            "as a text with one line a result. Where the default is as fast, the line says the default.\n"
-            "Where one kernel is as fast as the best for several sizes, it is taken for all of them.\n"
-            "xq uses a table that XQ_TUNED names, or that lies at xq/tuned.json in the configuration\n"
-            "folder (docs/tuning.md).",
+            "Writes the fastest parameters of every GPU, spec, kernel family and size of calls in a\n"
+            "store, as a text with one line for each result. If the default is as fast, the line has\n"
+            "the default. If one kernel is as fast as the best for several sizes, it is taken for all\n"
+            "of them. xq uses a table that XQ_TUNED names, or that lies at xq/tuned.json in the\n"
+            "configuration folder (docs/tuning.md).",
         .options = options,
         .common = &common,
         .unused = (const cli_unused[]){{"--device", "nothing is measured"},
@@ -435,9 +435,9 @@ int cli_tune_export(int argc, char **argv)
     if (!cli_parse(&command, argc, argv, &status))
         return status;
     if (!store_path)
-        return cli_usage("tune export", "nothing to export: give --store FILE");
+        return cli_usage("tune export", "there is no store to export; give --store FILE");
     if (!out)
-        return cli_usage("tune export", "nowhere to put the table: give --out FILE");
+        return cli_usage("tune export", "there is no file for the table; give --out FILE");
     if (export_table(&e, store_path, out, &common, &err) != XQ_OK)
         status = cli_fail("tune export", &common, &err);
     for (int i = 0; i < e.count; i++)

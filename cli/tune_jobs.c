@@ -24,7 +24,7 @@ static xq_status read_budget(struct tuning *t, error *err)
             }
     return error_set(
         err, XQ_ERROR_ARGUMENT, "argument",
-        "--budget: '%.80s' is no time; valid: a number above 0 with s, m or h, as in 90s, 10m, 2h",
+        "--budget: '%.80s' is no time; valid: a number above 0 with s, m or h, for example 90s, 10m or 2h",
         t->budget);
 }
 
@@ -45,9 +45,10 @@ static xq_status read_shard(struct tuning *t, error *err)
         t->shard--;
         return XQ_OK;
     }
-    return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                     "--shard: '%.80s' is not valid; valid: I/N, I from 1 to N, N from 1 to %d, as in 2/8",
-                     t->shard_text, MOST_SHARDS);
+    return error_set(
+        err, XQ_ERROR_ARGUMENT, "argument",
+        "--shard: '%.80s' is not valid; valid: I/N, with I from 1 to N and N from 1 to %d, for example 2/8",
+        t->shard_text, MOST_SHARDS);
 }
 
 /* Reads a list of whole numbers. `otherwise` is the only number where the option was not given. Caller
@@ -186,11 +187,10 @@ static xq_status add_presets(struct tuning *t, error *err)
     }
     free(shapes);
     if (err->status == XQ_OK && !t->o.common.quiet)
-        fprintf(
-            stderr,
-            "xq tune: no model is named: tunes for %d presets; left out are %d whose kernels are those of "
-            "others, and %d that no kernel serves\n",
-            t->model_count, alike, unsupported);
+        fprintf(stderr,
+                "xq tune: no model is named, so xq tunes %d presets. %d more have the same kernels as "
+                "others, and no kernel serves %d\n",
+                t->model_count, alike, unsupported);
     return err->status;
 }
 
@@ -268,11 +268,10 @@ static xq_status check_append(const struct compare_options *o, const char *compl
                   "sequence; valid: 1",
                   (long long)o->queries);
     else if (view.shape.by_channel && o->tokens % view.group == 0)
-        error_set(
-            err, XQ_ERROR_ARGUMENT, "argument",
-            "--contexts: %lld tokens fill a group of %d, which append cannot fill twice; valid with groups "
-            "of tokens (axis channel): all but multiples of the group",
-            (long long)o->tokens, view.group);
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "--contexts: %lld tokens fill a group of %d, which append cannot fill twice; valid with "
+                  "groups of tokens (axis channel): numbers that are no multiple of the group",
+                  (long long)o->tokens, view.group);
     return err->status;
 }
 
@@ -282,7 +281,7 @@ static xq_status check_job(const struct tuning *t, const struct tune_job *job, e
     char *spec = NULL, *completed = NULL, *space = NULL;
     if (job->options->queries > job->options->tokens)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "--queries: %lld; valid are 1 .. %lld, as many as tokens",
+                         "--queries: %lld; valid: 1 to %lld, the number of tokens",
                          (long long)job->options->queries, (long long)job->options->tokens);
     if (cli_any_layer_choices(t->generator, job->spec, &spec, err) == XQ_OK &&
         cli_complete_sizes(t->generator, spec, &completed, err) == XQ_OK &&
@@ -334,11 +333,10 @@ xq_status tune_make_jobs(struct tuning *t, error *err)
         t->jobs = all <= 4096 ? calloc((size_t)all, sizeof *t->jobs) : NULL;
         t->options = all <= 4096 ? calloc((size_t)all, sizeof *t->options) : NULL;
         if (all > 4096)
-            error_set(
-                err, XQ_ERROR_ARGUMENT, "argument",
-                "models, --contexts, --batches, --queries, --bits and --families make %lld combinations; "
-                "valid: at most 4096",
-                (long long)all);
+            error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                      "--model, --contexts, --batches, --queries, --bits and --families: they make %lld "
+                      "combinations; valid: at most 4096",
+                      (long long)all);
         else if (!t->jobs || !t->options)
             error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
         for (int i = 0; i < all && err->status == XQ_OK; i++)

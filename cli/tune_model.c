@@ -240,7 +240,7 @@ void tune_print_likely(const cJSON *list)
     const cJSON *item, *parameter;
     if (cJSON_GetArraySize(list) == 0)
         return;
-    printf("  the fastest by the model, which knows this kernel alone; nothing was measured:\n"
+    printf("  the fastest by the cost model, which sees only this kernel; nothing was measured:\n"
            "    %12s  %-7s",
            "predicted us", "bound");
     cJSON_ArrayForEach(parameter, cJSON_GetObjectItemCaseSensitive(list->child, "parameters"))

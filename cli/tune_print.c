@@ -60,7 +60,7 @@ static void print_table(const struct tuning *t)
         if (!job->done) {
             printf("%s\n", *job->failed            ? job->failed
                            : tune_is_interrupted() ? "not measured: interrupted"
-                                                   : "not measured: the time was up");
+                                                   : "not measured: the time is up");
             continue;
         }
         printf("%11.4g %11.4g %6.3f ", 1e6 * job->result.default_time.median,
@@ -74,13 +74,13 @@ static void print_table(const struct tuning *t)
             printf(", %d from the store", job->stored);
         printf("%s\n", job->result.complete ? "" : job->interrupted ? ", interrupted" : ", time is up");
     }
-    printf(
-        "\nTimes are of one step of attention, %s. A gain of 1 keeps the default: nothing was faster "
-        "beyond the\n"
-        "spread of the measurements. \"/ limit\" is the best time over the least that the device allows.\n",
-        modelled                                        ? "modelled"
-        : t->launch && strcmp(t->launch, "stream") == 0 ? "medians of steps launched one by one"
-                                                        : "medians of steps within a CUDA graph");
+    printf("\nTimes are for one step of attention, %s. A gain of 1 keeps the default: nothing was faster "
+           "beyond the\n"
+           "spread of the measurements. \"/ limit\" is the best time over the least time that the device "
+           "allows.\n",
+           modelled                                        ? "modelled"
+           : t->launch && strcmp(t->launch, "stream") == 0 ? "medians of steps launched one by one"
+                                                           : "medians of steps within a CUDA graph");
 }
 
 static void print_winners(const struct tuning *t)

@@ -72,8 +72,9 @@ static xq_status read_times(const char *path, const cJSON *job, struct recorded 
     if (r->standard < 0 || !r->times[r->standard].usable)
         return refuse(path, "a job has no measured default among its trials", err);
     if (r->count != (int)number(cJSON_GetObjectItemCaseSensitive(job, "combinations"), "valid"))
-        return refuse(path, "not all candidates of a job were tried; record it with --strategy exhaustive",
-                      err);
+        return refuse(
+            path, "some candidates of a job were not tried; record the space with --strategy exhaustive",
+            err);
     return XQ_OK;
 }
 
@@ -237,7 +238,7 @@ static xq_status replay_file(const char *path, bool prints, cJSON *list, error *
     const cJSON *jobs = cJSON_GetObjectItemCaseSensitive(root, "jobs"), *job;
     free(content);
     if (!cJSON_IsArray(jobs))
-        refuse(path, "not a result of xq tune --json", err);
+        refuse(path, "it is no result of xq tune --json", err);
     cJSON_ArrayForEach(job, jobs)
     {
         struct recorded r = {.count = 0};
@@ -262,15 +263,14 @@ int cli_tune_replay(int argc, char **argv)
     struct cli_common common = {0};
     cli_command command = {
         .name = "tune replay",
-        .summary = "how soon a search finds good candidates, in recorded spaces",
+        .summary = "measure how soon searches find good candidates",
         .arguments = "FILE...",
-        .description = "Replays the search of xq tune over spaces that were measured as a whole, as\n"
-                       "`xq tune --strategy exhaustive --json FILE` writes them, and says how near to the "
-                       "best it is after so "
-                       "many\nmeasurements: the best time over the time found, in percent. Strategy model "
-                       "is compared with\n"
-                       "random, over 100 seeds. Predictions are made anew from what the files state of "
-                       "each candidate.",
+        .description =
+            "Replays the search of xq tune over spaces that were measured completely, as\n"
+            "`xq tune --strategy exhaustive --json FILE` writes them. Prints how near to the best the\n"
+            "search is after each number of measurements: the best time over the time found, in\n"
+            "percent. Strategy model is compared with random, over 100 seeds. Predictions are made anew\n"
+            "from the recorded candidates.",
         .common = &common,
         .unused = (const cli_unused[]){{"--device", "nothing is measured"},
                                        {"--cache-dir", "nothing is compiled"},

@@ -67,26 +67,25 @@ int cli_tune_report(int argc, char **argv)
     struct tune_report report = {0};
     struct outputs outputs = {0};
     const cli_option options[] = {
-        {"--store", CLI_STRING, &report.path, "FILE", "the store to report (needed); it stays as it is"},
+        {"--store", CLI_STRING, &report.path, "FILE", "store to report, which is only read"},
         {"--html", CLI_STRING, &outputs.html, "FILE",
-         "also one page with tables and plots, which need gnuplot; - is stdout"},
+         "page with tables and plots to write; plots need gnuplot; - is stdout"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {
         .name = "tune report",
-        .summary = "what a store of measurements says",
+        .summary = "report what a store of measurements says",
         .description =
-            "For each device, spec, kernel family and size in the store: the time with the default\n"
-            "parameters, the best time and its gain, how much each parameter matters, how many candidates\n"
-            "were measured, and why others were not. Only answers for the kernels of this xq count, or "
-            "for\n"
-            "those of --templates. docs/tuning.md says how to read it.",
+            "Prints, for each device, spec, kernel family and size in the store, the time with the\n"
+            "default parameters, the best time and its gain, how much each parameter matters, how many\n"
+            "candidates were measured, and why others were not. Only answers for the kernels of this\n"
+            "xq, or of --templates, count. docs/tuning.md says how to read it.",
         .options = options,
         .common = &common,
         .unused = (const cli_unused[]){{"--device", "nothing is measured"},
                                        {"--cache-dir", "nothing is compiled"},
                                        {"--seed", "nothing is random here"},
-                                       {"--quiet", "it prints the report and nothing else"},
+                                       {"--quiet", "the report is all that it prints"},
                                        {NULL, NULL}},
     };
     int status;
@@ -94,7 +93,7 @@ int cli_tune_report(int argc, char **argv)
     if (!cli_parse(&command, argc, argv, &status))
         return status;
     if (!report.path)
-        return cli_usage("tune report", "no store to report: give --store FILE");
+        return cli_usage("tune report", "there is no store to report; give --store FILE");
     if (begin(&report, &common, &outputs, &err) != XQ_OK || read_all(&report, &common, &err) != XQ_OK ||
         write_all(&report, &common, &outputs, &err) != XQ_OK)
         status = cli_fail("tune report", &common, &err);

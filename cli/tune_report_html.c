@@ -250,7 +250,7 @@ static void write_gains(const struct page *p)
         gains += p->report->rows[i].gain > 0;
     heading(p, "gains", "Gains");
     paragraph(
-        p, "Times are of one step of attention, in microseconds; those of software devices are modelled. "
+        p, "Times are for one step of attention, in microseconds; times of software devices are modelled. "
            "The gain is the time with the default parameters over the best time. A tie lies within the "
            "spread of the measurements. The last "
            "column says how many parameter choices are valid.");
@@ -297,9 +297,8 @@ static void write_rooflines(const struct page *p)
 {
     const survey *s = &p->report->survey;
     heading(p, "roofline", "Roofline");
-    paragraph(p,
-              "Bytes and FLOP are the least that a step needs, whoever computes it: every byte moved once, "
-              "and the cheapest exact arithmetic. A kernel that does more than that stands lower.");
+    paragraph(p, "Bytes and FLOP are the least that any kernel needs for a step: every byte moved once, "
+                 "and the cheapest exact arithmetic. A kernel that does more has a lower point.");
     for (int i = 0; i < s->device_count; i++) {
         char caption[1024];
         snprintf(
@@ -362,7 +361,7 @@ static void write_answers(const struct page *p, const struct tune_report_row *ro
 
 static void write_values(const struct page *p, const survey_parameters *parameters)
 {
-    begin_table(p, "Best time with each value, in microseconds (in brackets: how many were measured)",
+    begin_table(p, "Best time with each value, in microseconds (in parentheses: how many were measured)",
                 (const char *const[]){"parameter", "worst / best", "values", NULL});
     for (int i = 0; i < parameters->count; i++) {
         const survey_parameter *parameter = &parameters->items[i];
@@ -399,10 +398,10 @@ static void write_reasons(const struct page *p, const survey_reasons *reasons, c
 static void write_parameters(const struct page *p)
 {
     heading(p, "parameters", "Parameters");
-    paragraph(p,
-              "How much a parameter matters: the best time with the value that is worst over the best time "
-              "with the value that is best, all other parameters free. 1 does not matter. Where few "
-              "candidates were measured, this is a rough figure.");
+    paragraph(
+        p, "How much a parameter matters is the best time with its worst value over the best time with its "
+           "best value, with all other parameters free. A parameter with 1 does not matter. Where few "
+           "candidates were measured, this is a rough figure.");
     for (int i = 0; i < p->report->survey.contest_count; i++) {
         const struct tune_report_row *row = &p->report->rows[i];
         char caption[700];
@@ -431,9 +430,8 @@ static void write_failures(const struct page *p)
         paragraph(p, "Every candidate that was tried has a time.");
         return;
     }
-    paragraph(p,
-              "Wrong: it ran, and its results failed verification. Refused and not compiled: it never ran. "
-              "Hung and crashed: it did not end, or took its process along.");
+    paragraph(p, "Wrong: the candidate ran, and its results failed verification. Refused and not compiled: "
+                 "it never ran. Hung and crashed: it did not end, or it ended its process.");
     bars(p, p->plots->reasons, reasons->count, "Answers without a time, by reason. Orange: wrong results.");
     write_reasons(p, reasons, "All reasons; # stands for numbers that differ");
 }

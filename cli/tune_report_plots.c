@@ -344,7 +344,7 @@ static xq_status split(const struct drawing *d, const char *output, struct tune_
         const char *from = strstr(at, "<svg"), *end = from ? strstr(from, last) : NULL;
         if (!end)
             return error_set(err, XQ_ERROR_INTERNAL, "argument",
-                             "gnuplot made %d of %d plots, without saying why", i, d->plot_count);
+                             "gnuplot made %d of %d plots and gave no reason", i, d->plot_count);
         at = end + strlen(last);
         if (!(p->all[i] = fit_into_page(d, i, from, at)))
             return error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");

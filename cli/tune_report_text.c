@@ -51,8 +51,8 @@ struct tune_report_text tune_report_others(const struct tune_report *r)
     struct tune_report_text t = {""};
     if (s->other)
         add(&t,
-            "%lld of them hold%s for other sources of the kernels than this xq has (%d other state%s), and "
-            "%s left out below.",
+            "%lld of them belong%s to other sources of the kernels than this xq has (%d other state%s), "
+            "and %s left out below.",
             (long long)s->other, s->other == 1 ? "s" : "", s->other_count, s->other_count == 1 ? "" : "s",
             s->other == 1 ? "is" : "are");
     return t;
@@ -165,11 +165,11 @@ static void print_gains(const struct tune_report *r)
                candidates(row).text);
     }
     printf(
-        "\nTimes are of one step of attention. \"gain\" is the time with the default parameters over the "
+        "\nTimes are for one step of attention. \"gain\" is the time with the default parameters over the "
         "best time; \"~\"\n"
-        "stands behind one within the spread of the measurements, which is a tie. \"/ limit\" is the "
-        "best time over the\n"
-        "least that the device allows. \"of\": so many parameter choices are valid.\n");
+        "marks a tie, a gain within the spread of the measurements. \"/ limit\" is the best time over "
+        "the least time that\n"
+        "the device allows. \"of\" is the number of valid parameter choices.\n");
 }
 
 /* ----------------------------------------------------------------- contests */
@@ -264,8 +264,8 @@ static void print_contest(const struct tune_report *r, int index)
     print_limit(row);
     print_choice(row);
     if (row->best && row->parameters.count) {
-        printf(
-            "  worst / best value of each parameter, all others free, and the best us with each value\n");
+        printf("  worst / best value of each parameter with all others free, and the best us with each "
+               "value\n");
         print_parameters(&row->parameters);
         print_constant(&row->parameters);
     }
@@ -286,8 +286,8 @@ static void print_matches(const struct tune_report *r)
                "answered with a time.\n");
         return;
     }
-    printf("choices that both timed, the median of measured over modelled, and how alike both\n"
-           "order them (Spearman's rank correlation, at most 1)\n");
+    printf("the choices that both timed, the median of measured over modelled, and how alike both\n"
+           "order the choices (Spearman's rank correlation, at most 1)\n");
     for (int i = 0; i < m->count; i++) {
         const survey_match *match = &m->items[i];
         printf("  %d measured, %d modelled: %d choice%s, %.3g", match->measured + 1, match->modelled + 1,

@@ -208,8 +208,7 @@ static xq_status budget_ended(const struct tuning *t, const struct tuned *job, e
         return XQ_OK;
     return error_set(
         err, XQ_ERROR_ARGUMENT, "argument",
-        "--budget: %s does not suffice for setting up and one measurement of %s at %lld tokens%s%.80s; "
-        "give more",
+        "--budget: %s is too short to set up and measure %s once at %lld tokens%s%.80s; give more",
         t->budget, job->job.family, (long long)job->job.options->tokens, job->model ? " for " : "",
         job->model ? job->model : "");
 }

@@ -14,11 +14,10 @@ static xq_status expect_no_tuning(const char *spec, const char *family, error *e
     cJSON *choices = cJSON_Parse(spec);
     const cJSON *tuning = cJSON_GetObjectItemCaseSensitive(choices, "tuning");
     if (tuning && tuning->child) {
-        error_set(
-            err, XQ_ERROR_SPEC, "spec",
-            "tuning.%s: a store has no place for other parameters than those of %s, and a step may run "
-            "both; leave them or --store out",
-            tuning->child->string, family);
+        error_set(err, XQ_ERROR_SPEC, "spec",
+                  "tuning.%s: a store records the parameters of %s only, and a step may run both kernels; "
+                  "leave them or --store out",
+                  tuning->child->string, family);
         error_field(err, "tuning");
     }
     cJSON_Delete(choices);
@@ -176,16 +175,17 @@ int cli_tune_merge(int argc, char **argv)
     const char *out = NULL;
     const cli_option options[] = {
         {"--out", CLI_STRING, &out, "FILE",
-         "the store that receives all rows; it may exist, and keeps its own"},
+         "store that receives all rows; if it exists, it keeps its own rows"},
         {NULL, CLI_FLAG, NULL, NULL, NULL},
     };
     cli_command command = {
         .name = "tune merge",
-        .summary = "one store of measurements out of several",
+        .summary = "merge several stores of measurements into one",
         .arguments = "STORE...",
         .description =
-            "A store keeps one answer to each question: that of a kernel that ran to its end rather than\n"
-            "that of one that did not, and then the newest. The result appears whole or not at all.\n"
+            "A store keeps one answer to each question. An answer of a kernel that ran to its end\n"
+            "precedes one of a kernel that did not; of two such answers the newest is kept. The result\n"
+            "appears whole or not at all.\n"
             "docs/tuning.md says what a store holds.",
         .options = options,
         .common = &common,
@@ -193,7 +193,7 @@ int cli_tune_merge(int argc, char **argv)
                                        {"--cache-dir", "nothing is compiled"},
                                        {"--templates", "nothing is generated"},
                                        {"--seed", "nothing is random here"},
-                                       {"--json", "the result is the store"},
+                                       {"--json", "the merged store is the result"},
                                        {"--verbose", "there is nothing more to say"},
                                        {NULL, NULL}},
         .positional_min = 1,
@@ -205,7 +205,7 @@ int cli_tune_merge(int argc, char **argv)
     if (!cli_parse(&command, argc, argv, &status))
         return status;
     if (!out)
-        return cli_usage("tune merge", "nowhere to put the rows: give --out FILE");
+        return cli_usage("tune merge", "there is no store for the rows; give --out FILE");
     if (store_merge(command.positional, command.positional_count, out, &merged, &err) == XQ_OK) {
         if (!common.quiet)
             printf("%lld rows read, %lld kept: %s\n", (long long)merged.read, (long long)merged.kept,

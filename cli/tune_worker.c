@@ -161,7 +161,7 @@ static xq_status start_process(struct tune_worker *w, error *err)
 {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-        return error_set(err, XQ_ERROR_INTERNAL, "argument", "no process to measure in: %s",
+        return error_set(err, XQ_ERROR_INTERNAL, "argument", "cannot start a process for measurements: %s",
                          strerror(errno));
     fflush(NULL);
     w->process = fork();
@@ -176,7 +176,8 @@ static xq_status start_process(struct tune_worker *w, error *err)
         return XQ_OK;
     w->process = 0;
     close(ends[0]);
-    return error_set(err, XQ_ERROR_INTERNAL, "argument", "no process to measure in: %s", strerror(errno));
+    return error_set(err, XQ_ERROR_INTERNAL, "argument", "cannot start a process for measurements: %s",
+                     strerror(errno));
 }
 
 /* Describes how a worker that no longer answers has ended. */
@@ -333,7 +334,7 @@ static bool have_answered(struct tune_worker *w, enum question question, bool br
     end_process(w);
     if (got == LATE) {
         *out = (struct tune_trial){.outcome = TUNE_HUNG, .waited = p.waited};
-        snprintf(out->reason, sizeof out->reason, "no result within %.0f s", limit->own);
+        snprintf(out->reason, sizeof out->reason, "there was no result within %.0f s", limit->own);
     }
     return got != STOPPED;
 }

@@ -110,7 +110,7 @@ static int run_and_report(xq_context *context, const struct cli_common *common,
     return status;
 }
 
-const char cli_verify_summary[] = "the correctness matrix on a device";
+const char cli_verify_summary[] = "run the correctness matrix on a device";
 
 int cli_verify(int argc, char **argv)
 {
@@ -118,10 +118,12 @@ int cli_verify(int argc, char **argv)
     const char *tier = "small";
     const cli_option options[] = {
         {"--tier", CLI_STRING, &tier, "NAME",
-         "small (default: every feature, and all pairs of those that interact), full (hundreds of cases), "
+         "tier of cases: small (default; every feature, and all pairs of features that interact), full "
+         "(hundreds of cases), "
          "exhaustive (thousands)"},
         {"--cases", CLI_INT, &selection.cases, "N", "the first N cases of the tier (all)"},
-        {"--case", CLI_INT, &selection.only, "K", "case K of the seed alone, as a failure's message says"},
+        {"--case", CLI_INT, &selection.only, "K",
+         "only case K of the seed, as the message of a failure names it"},
         {0},
     };
     struct cli_common common = {0};
@@ -129,13 +131,11 @@ int cli_verify(int argc, char **argv)
         .name = "verify",
         .summary = cli_verify_summary,
         .description =
-            "The correctness matrix: cache methods, bits, axes, zero points, weights, activations, model\n"
-            "features, batches of prompts, decoding and trees go through append and attend, fused, "
-            "unfused\n"
-            "and over fp16 and fp8 KV caches, and are compared with a double-precision reference on the "
-            "same\n"
-            "cache. Unused slots hold NaN. What kernels refuse by name is counted apart (docs/verify.md).\n"
-            "Exit status 1 if any case fails.",
+            "Runs the correctness matrix. Cache methods, bits, axes, zero points, weights, activations,\n"
+            "model features, batches of prompts, decoding and trees go through append and attend,\n"
+            "fused, unfused and over fp16 and fp8 KV caches, and are compared with a double-precision\n"
+            "reference on the same cache. Unused slots hold NaN. Features that kernels refuse by name\n"
+            "are counted separately (docs/verify.md). The exit status is 1 if any case fails.",
         .options = options,
         .bounds =
             (const cli_bounds[]){{"--cases", 1, 1000000}, {"--case", 0, VERIFY_MOST_CASE}, {NULL, 0, 0}},

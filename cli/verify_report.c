@@ -75,19 +75,19 @@ static void print_implementations(const struct verify_summary *s)
         printf("%-10s %8lld %8lld %14lld %12.0f%% %12.0f%%\n", verify_implementation_names[i],
                (long long)s->passed[i], (long long)s->failures[i], (long long)s->refusals[i],
                100 * s->out[i], 100 * s->lse[i]);
-    printf(
-        "Errors are the worst of all cases, in parts of what is allowed: of outputs %.2g relative (with "
-        "bf16\n"
-        "outputs %.2g, with bf16 products %.2g), of log-sum-exps twice that, against double precision on\n"
-        "the same cache.\n",
-        verify_bound(XQ_FUSED, false, ROUNDING_F16, false, 1),
-        verify_bound(XQ_FUSED, true, ROUNDING_F16, false, 1),
-        verify_bound(XQ_FUSED, true, ROUNDING_BF16, false, 1));
-    printf("append: %lld values differ from the host quantizer; latents at most %.3f steps from the exact "
-           "ones;\n"
-           "        fp16 KV rows within %.2e; %lld e4m3 codes differ from those of these rows. %lld calls "
-           "with a "
-           "bad\n        argument were refused by its name.\n",
+    printf("Errors are the worst of all cases, as shares of the allowed error against double precision on "
+           "the same\n"
+           "cache. Outputs may differ by %.2g, relative (by %.2g if they are bf16, by %.2g with bf16 "
+           "products), and\n"
+           "log-sum-exps by twice that.\n",
+           verify_bound(XQ_FUSED, false, ROUNDING_F16, false, 1),
+           verify_bound(XQ_FUSED, true, ROUNDING_F16, false, 1),
+           verify_bound(XQ_FUSED, true, ROUNDING_BF16, false, 1));
+    printf("append: %lld values differ from the host quantizer; latents are at most %.3f steps from the "
+           "exact ones;\n"
+           "        fp16 KV rows are within %.2e; %lld e4m3 codes differ from these rows' codes. %lld "
+           "calls with a\n"
+           "        bad argument were refused by the argument's name.\n",
            (long long)s->mismatches, s->append, s->kv, (long long)s->kv_mismatches,
            (long long)s->refused_arguments);
 }

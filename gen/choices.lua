@@ -59,7 +59,7 @@ end
 function choices.check(given)
   if not schema.is_object(given) then fail.spec("choices", "must be an object, not %s", schema.show(given)) end
   for key in pairs(given) do
-    if schema.contains(schema.added, key) then fail.spec("choices." .. key, "is computed, and no choice; leave it out") end
+    if schema.contains(schema.added, key) then fail.spec("choices." .. key, "is computed, not chosen; leave it out") end
   end
 end
 
@@ -197,7 +197,7 @@ end
 -- Whether a removed member is derived again because the model mixes layers and layer_kind chooses the value.
 local function is_derived_again(model, key, value)
   if key == "rope" and value ~= nil then
-    fail.spec("model.rope", "cannot be edited where layer_kind chooses it; edit that of model.layer_kinds")
+    fail.spec("model.rope", "cannot be edited, because layer_kind chooses it; edit the one in model.layer_kinds")
   end
   return value == nil and (key == "rope" or key == "sliding_window" or key == "layer_kinds" and not model.layer_kinds)
 end

@@ -99,7 +99,7 @@ local function check_layer_types(given, kind, refuse)
   end
   local layers = given.num_hidden_layers
   if #types == 0 or (math.type(layers) == "integer" and #types ~= layers) then
-    refuse("spec", "layer_types", "must have the kind of each layer: it has %d, and num_hidden_layers is %s", #types,
+    refuse("spec", "layer_types", "must have the kind of each layer: it has %d entries, and num_hidden_layers is %s", #types,
       show(layers))
   end
   for _, layer in ipairs(types) do
@@ -145,7 +145,7 @@ local function text_model(given, refuse)
   for key, value in pairs(given) do
     local off = value == null or value == false and not config_keys.direction_of(key)
     if config_keys.may_change_attention(key) and not off and not json.same(value, inner[key]) then
-      refuse("unsupported", key, "stands beside %s, and differs from what is there; remove it", within.key)
+      refuse("unsupported", key, "differs from the same key in %s; remove it", within.key)
     end
   end
   return copy

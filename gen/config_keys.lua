@@ -147,7 +147,7 @@ local function check(field, key, value, facts, model_type, refuse)
   end
   local expected = facts[fact]
   if is_off(value) and expected ~= true or json.same(value, expected) then return end
-  refuse(field, "%s is not what model_type '%s' and the rest of the file mean (%s), and may change attention; set it to " ..
+  refuse(field, "%s differs from what model_type '%s' and the rest of the file imply (%s), and may change attention; set it to " ..
     "null if it does not", show(value), model_type, show(expected))
 end
 

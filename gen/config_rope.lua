@@ -38,10 +38,10 @@ local function drop_statements(set, field, refuse)
   if set.attn_factor == 1 then set.attn_factor = nil end
   if set.attn_factor ~= nil then
     refuse("unsupported", field .. ".attn_factor", "has no meaning that engines agree on: some ignore it, some multiply " ..
-      "the attention factor by it. Remove it, and give attention_factor, what rotated queries and keys are multiplied by")
+      "the attention factor by it. Remove it, and give attention_factor, the factor of rotated queries and keys")
   end
   if set.mrope_section ~= nil then
-    refuse("unsupported", field .. ".mrope_section", "is not supported: positions of several dimensions")
+    refuse("unsupported", field .. ".mrope_section", "is not supported, because its positions have several dimensions")
   end
   local kind = set.rope_type or set.type
   if kind == "default" or kind == "linear" then set.original_max_position_embeddings = nil end
@@ -144,7 +144,7 @@ function config_rope.read(model, given, refuse)
   end
   for key, value in pairs(parameters) do
     if is_object(value) then
-      refuse("unsupported", "rope_parameters", "'%s' within is not supported; supported: full_attention, sliding_attention",
+      refuse("unsupported", "rope_parameters", "has '%s', which is not supported; supported: full_attention, sliding_attention",
         tostring(key):sub(1, 60))
     end
   end

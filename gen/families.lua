@@ -80,7 +80,7 @@ local MOST_LAYERS = 10000
 local function layer_count(model, refuse)
   local count = model.num_hidden_layers
   if math.type(count) ~= "integer" or count < 1 or count > MOST_LAYERS then
-    refuse("num_hidden_layers", "is %s; it must be a whole number from 1 to %d, for the kinds of layers",
+    refuse("num_hidden_layers", "is %s; it must be a whole number from 1 to %d, because the kinds of layers depend on it",
       tostring(count):sub(1, 60), MOST_LAYERS)
   end
   return count
@@ -218,7 +218,7 @@ local function adapt_falcon(model, _, refuse)
   end
   local heads = model.num_key_value_heads or model.num_attention_heads
   if given ~= nil and given ~= heads then
-    refuse("num_key_value_heads", "%s is not what num_kv_heads, multi_query and new_decoder_architecture say; supported: %s, or " ..
+    refuse("num_key_value_heads", "%s differs from what num_kv_heads, multi_query and new_decoder_architecture imply; supported: %s, or " ..
       "leave it out", tostring(given):sub(1, 60), tostring(heads):sub(1, 60))
   end
   drop(model, "new_decoder_architecture", "multi_query", "num_kv_heads", "n_head_kv")
@@ -256,7 +256,7 @@ local function check_mpt(model, options, refuse)
   end
   local heads = model.num_attention_heads
   if math.type(heads) == "integer" and heads & (heads - 1) ~= 0 then
-    refuse("n_heads", "%d is not supported: MPT orders ALiBi's slopes its own way unless it is a power of two", heads)
+    refuse("n_heads", "%d is not supported, because MPT orders ALiBi's slopes differently then; supported: powers of two", heads)
   end
   if model.no_bias ~= true and model.no_bias ~= false then
     refuse("no_bias", "%s is not supported; supported: true, false", tostring(model.no_bias):sub(1, 60))

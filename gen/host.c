@@ -1,4 +1,5 @@
 /* gen.h: calls into the Lua modules, with JSON texts on the C side. */
+#include "../runtime/base/check.h"
 #include "gen.h"
 
 #include "../runtime/base/lfs_pointer.h"
@@ -86,8 +87,8 @@ static xq_status call_module(gen *g, call *c, error *err)
 
 static xq_status missing(error *err, const char *name)
 {
-    error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s: must not be null", name);
-    return error_field(err, name);
+    check_not_null(name, NULL, err);
+    return err->status;
 }
 
 /* ---------------------------------------------------------------- life */

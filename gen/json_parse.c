@@ -137,7 +137,7 @@ static bool parse_number(parser *p, cJSON **out)
     }
     int length = (int)(p->at - first);
     if (p->at - first > LONGEST_NUMBER)
-        return fail_at(p, first, "a number of more than %d characters", LONGEST_NUMBER);
+        return fail_at(p, first, "the number has more than %d characters", LONGEST_NUMBER);
     *out = cJSON_ParseWithLength(first, (size_t)length); /* cJSON accepts a decimal point in every locale */
     if (!*out)
         return no_memory(p);
@@ -189,17 +189,19 @@ static bool parse_code(parser *p, const char *first, char **to)
     if (!parse_hex(p, &code))
         return false;
     if (code == 0)
-        return fail_at(p, first, "a NUL character (\\u0000) in a string");
+        return fail_at(p, first, "a string has a NUL character (\\u0000), which is not supported");
     if (code >= 0xD800 && code < 0xDC00) {
         if (!take_word(p, "\\u"))
-            return fail_at(p, first, "\\u%04x is half a character", code);
+            return fail_at(p, first, "\\u%04x is one half of a surrogate pair, without the other half",
+                           code);
         if (!parse_hex(p, &low))
             return false;
         if (low < 0xDC00 || low >= 0xE000)
-            return fail_at(p, first, "\\u%04x is half a character", code);
+            return fail_at(p, first, "\\u%04x is one half of a surrogate pair, without the other half",
+                           code);
         code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
     } else if (code >= 0xDC00 && code < 0xE000) {
-        return fail_at(p, first, "\\u%04x is half a character", code);
+        return fail_at(p, first, "\\u%04x is one half of a surrogate pair, without the other half", code);
     }
     *to = put_utf8(*to, code);
     return true;
@@ -262,8 +264,8 @@ static bool decode_string(parser *p, char *to)
             return unexpected(p, "the end of a string");
         if ((unsigned char)*p->at < ' ')
             return fail_at(p, p->at,
-                           "malformed JSON: a control character (%d) in a string; it is written "
-                           "\\n, \\t or \\uXXXX",
+                           "malformed JSON: a string has a control character (%d); write it as \\n"
+                           ", \\t or \\uXXXX",
                            *p->at);
         if (*p->at == '\\') {
             if (!parse_escape(p, &to))
@@ -272,7 +274,7 @@ static bool decode_string(parser *p, char *to)
         }
         int length = utf8_length(p->at, p->end);
         if (!length)
-            return fail_at(p, p->at, "not UTF-8: byte %02x", (unsigned)(unsigned char)*p->at);
+            return fail_at(p, p->at, "byte %02x is not UTF-8", (unsigned)(unsigned char)*p->at);
         memcpy(to, p->at, (size_t)length);
         to += length;
         p->at += length;
@@ -449,7 +451,7 @@ static bool parse_value(parser *p, cJSON **out)
     if (c != '{' && c != '[')
         return parse_word(p, out);
     if (p->depth == DEEPEST)
-        return fail_at(p, p->at, "JSON nested more than %d levels deep", DEEPEST);
+        return fail_at(p, p->at, "the JSON is nested more than %d levels deep", DEEPEST);
     p->depth++;
     bool ok = c == '{' ? parse_object(p, out) : parse_array(p, out);
     p->depth--;

@@ -56,7 +56,7 @@ end
 local function check_one_source(model)
   local found
   for _, key in ipairs { "layer_types", "sliding_window_pattern", "max_window_layers" } do
-    if model[key] and found then fail.spec("model." .. key, "cannot be given beside model.%s", found) end
+    if model[key] and found then fail.spec("model." .. key, "cannot be given beside model.%s; give one of them", found) end
     found = model[key] and key or found
   end
 end

@@ -77,12 +77,12 @@ end
 local function complete_scores(model)
   local scalar = model.query_pre_attn_scalar
   if scalar and model.attention_scale and model.attention_scale ~= 1 / math.sqrt(scalar) then
-    fail.spec("model.attention_scale", "differs from query_pre_attn_scalar's; give one of them")
+    fail.spec("model.attention_scale", "differs from the scale that query_pre_attn_scalar gives; give one of them")
   end
   model.attention_scale = model.attention_scale or 1 / math.sqrt(scalar or model.head_dim)
   model.query_pre_attn_scalar = nil
   if model.alibi_scale and not model.alibi then
-    fail.spec("model.alibi_scale", "means nothing without ALiBi; leave it out")
+    fail.spec("model.alibi_scale", "has no effect without ALiBi; leave it out")
   end
   if model.alibi_scale == 1 then model.alibi_scale = nil end
   if model.qk_norm == true then model.qk_norm = "head" end
@@ -107,7 +107,7 @@ end
 local function check_given_kind(name, kind)
   local field = "model.layer_kinds." .. name
   if name ~= "sliding" and kind.sliding_window then
-    fail.spec(field .. ".sliding_window", "means nothing in %s layers; leave it out", name)
+    fail.spec(field .. ".sliding_window", "has no effect in %s layers; leave it out", name)
   end
   if name == "nope" and kind.rope.type ~= "none" then
     fail.spec(field .. ".rope.type", "'%s' is not valid: these layers have no RoPE; valid: none", kind.rope.type)
@@ -120,7 +120,7 @@ local function kinds_as_given(model, given, present)
     "rope_local_base_freq" } do
     if given[other] ~= nil then
       fail.spec("model." .. other, "cannot be given beside model.layer_kinds, which says the same in another form; " ..
-        "give one of the two forms (null takes away what a preset says)")
+        "give one of the two forms (null removes a preset's value)")
     end
   end
   local kinds = schema.check_object("model.layer_kinds.", given.layer_kinds, schema.layer_kinds)
@@ -164,7 +164,7 @@ local function complete_layers(model, given)
   local kinds = given.layer_kinds and kinds_as_given(model, given, present) or kinds_from_keys(model, given)
   local kind = kinds[name]
   if schema.contains(present, "sliding") and not kinds.sliding.sliding_window then
-    fail.spec("model.sliding_window", "is missing, for layers that slide; it must be a whole number")
+    fail.spec("model.sliding_window", "is missing, and the sliding layers need it; it must be a whole number")
   end
   if given.layer_kinds then check_chosen(given, kind, name) end
   model.rope, model.sliding_window = kind.rope, kind.sliding_window

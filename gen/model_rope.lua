@@ -41,14 +41,14 @@ end
 local function check_default(field, given)
   for key, value in pairs(given) do
     if key ~= "type" and key ~= "rope_type" and not (key == "factor" and value == 1) then
-      fail.spec(field .. "." .. key, "means nothing with rope_type 'default'; leave it out")
+      fail.spec(field .. "." .. key, "has no effect with rope_type 'default'; leave it out")
     end
   end
 end
 
 local function check_factors(field, factors, pairs_of_head)
   if #factors ~= pairs_of_head then
-    fail.spec(field, "has %d entries, for %d rotary pairs", #factors, pairs_of_head)
+    fail.spec(field, "has %d entries, and there are %d rotary pairs", #factors, pairs_of_head)
   end
   for i, factor in ipairs(factors) do
     if type(factor) ~= "number" or not (factor >= 1e-3 and factor <= 1e6) then
@@ -110,7 +110,7 @@ local completers = { llama3 = complete_llama3, yarn = complete_yarn, longrope = 
 local function refuse_kind(field, kind)
   if kind == "dynamic" then
     fail.unsupported(field, "RoPE scaling 'dynamic' is not supported: its frequencies change with the length of the context " ..
-      "beyond max_position_embeddings. Up to that it changes nothing, and null stands for it")
+      "beyond max_position_embeddings. Set it to null for contexts up to that length, where it changes nothing")
   end
   fail.unsupported(field, "RoPE scaling '%s' is not supported; supported: default, linear, llama3, yarn, longrope", kind)
 end
@@ -134,7 +134,7 @@ local function complete_rotary_dim(field, result, given, head_dim)
   result.rotary_dim = result.rotary_dim or math.floor(head_dim * (factor or 1))
   if result.rotary_dim % 2 == 0 and result.rotary_dim >= 2 and result.rotary_dim <= head_dim then return end
   if factor then
-    fail.spec("model.partial_rotary_factor", "%s of head_dim (%d) is %d; valid: what makes an even number of at least 2",
+    fail.spec("model.partial_rotary_factor", "%s of head_dim (%d) is %d; valid: shares that make an even number of at least 2",
       tostring(factor), head_dim, result.rotary_dim)
   end
   fail.spec(field .. ".rotary_dim", "%d is not valid; valid: even numbers from 2 to head_dim (%d)", result.rotary_dim, head_dim)
@@ -148,7 +148,7 @@ function model_rope.complete(given, model, field)
     for _, other in ipairs { "rope_theta", "rope_scaling", "rope_interleaved", "partial_rotary_factor" } do
       if given[other] ~= nil then
         fail.spec("model.rope", "cannot be given beside model.%s, which says the same in another form; " ..
-          "give one of the two forms (null takes away what a preset says)", other)
+          "give one of the two forms (null removes a preset's value)", other)
       end
     end
     result, scaling_field = schema.check_object(field .. ".", given.rope, schema.rope), field .. ".scaling"
@@ -158,7 +158,7 @@ function model_rope.complete(given, model, field)
   end
   if result.type == "none" then
     for _, name in ipairs { "theta", "scaling", "rotary_dim", "attention_factor" } do
-      if result[name] then fail.spec(field .. "." .. name, "means nothing without RoPE; leave it out") end
+      if result[name] then fail.spec(field .. "." .. name, "has no effect without RoPE; leave it out") end
     end
   else
     result.theta = (result.theta or 10000) + 0.0
@@ -174,7 +174,7 @@ end
 -- The rotary embedding of sliding layers with a rotary base of their own. Its frequencies are not stretched.
 function model_rope.of_base(rope_of_full_layers, theta)
   local r = rope_of_full_layers
-  if r.type == "none" then fail.spec("model.rope_local_base_freq", "means nothing without RoPE; leave it out") end
+  if r.type == "none" then fail.spec("model.rope_local_base_freq", "has no effect without RoPE; leave it out") end
   return json.ordered({ type = r.type, theta = theta + 0.0, rotary_dim = r.rotary_dim },
     { "type", "theta", "rotary_dim", "attention_factor", "scaling" })
 end

@@ -116,7 +116,7 @@ static xq_status read_file(source *s, const char *directory, const char *home, c
     if (!text || keep(s, text, err) != XQ_OK)
         return err->status;
     if (!ends_with(entry, ".lua") && memchr(text, 0, size)) /* a C string would end at the NUL */
-        return refuse_folder(path, "holds a NUL character, and is no text", err);
+        return refuse_folder(path, "holds a NUL character, so it is no text", err);
     char *kept_name = strdup(name);
     if (keep(s, kept_name, err) != XQ_OK)
         return err->status;
@@ -154,7 +154,7 @@ static xq_status check_template(const source *s, const char *directory, const ch
             return XQ_OK;
     char path[4608];
     snprintf(path, sizeof path, "%s/%s", directory, strrchr(name, '/') + 1);
-    return refuse_folder(path, "is the template of no family, and has no NAME.spec.lua beside it", err);
+    return refuse_folder(path, "is a template without a family: there is no NAME.spec.lua beside it", err);
 }
 
 static int is_directory(const char *path)

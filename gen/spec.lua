@@ -61,7 +61,7 @@ end
 local function complete_groups(cache, model)
   for _, name in ipairs { "groups", "groups_k", "groups_v" } do check_groups(cache, model, name) end
   if cache.groups and cache.groups_k and cache.groups_v then
-    fail.spec("cache.groups", "%d has no meaning beside groups_k (%d) and groups_v (%d); leave it out", cache.groups,
+    fail.spec("cache.groups", "%d has no effect beside groups_k (%d) and groups_v (%d); leave it out", cache.groups,
       cache.groups_k, cache.groups_v)
   end
   cache.groups_k = cache.groups_k or cache.groups or usual_groups_k(cache, model)
@@ -201,7 +201,7 @@ end
 local function check_computed(given, base)
   local path, name = differs_from(base, given)
   if path then
-    fail.spec(path, "is computed from the rest of the spec, and differs from that; leave %s out", path == name and "it" or name)
+    fail.spec(path, "differs from what the rest of the spec gives; leave %s out", path == name and "it" or name)
   end
 end
 
@@ -209,7 +209,7 @@ end
 local function choose_completed(given, options)
   choices.check(given.choices)
   if given.choices.model == nil then
-    fail.spec("choices.model", "is missing; leave choices as they were, or take all of them out")
+    fail.spec("choices.model", "is missing; leave choices as they were, or leave all of them out")
   end
   local base = complete_choices(given.choices, { kept = given.tuned or {} })
   local chosen = choices.edited(given, base)

@@ -19,7 +19,7 @@ local result_keys = {
   { "nvrtc", "integer", "version of NVRTC, likewise", required = true, min = 0, max = 1 << 31 },
   { "xq", "string", "version of xq", required = true },
   { "spec", "object", "the choices of the spec", required = true },
-  { "shape", "string", "hash of what kernels see of the spec", required = true },
+  { "shape", "string", "hash of the parts of the spec that kernels depend on", required = true },
   { "family", "string", "kernel family", required = true },
   { "source", "string", "hash of the family's sources", required = true },
   { "tokens", "integer", "cached tokens of each sequence", required = true, min = 1, max = 1 << 30 },
@@ -71,10 +71,10 @@ function tuned.check(document)
   end
   schema.check_object("", document, {
     { "xq_tuned", "integer", "version of the format", required = true },
-    { "results", "list", "what was tuned", required = true },
+    { "results", "list", "results of tuning", required = true },
   })
   if #document.results > most_results then
-    fail.spec("results", "%d are too many; valid: at most %d", #document.results, most_results)
+    fail.spec("results", "%d are given; valid: at most %d", #document.results, most_results)
   end
   for i, result in ipairs(document.results) do
     local name = ("results[%d]"):format(i - 1)

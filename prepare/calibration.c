@@ -78,8 +78,9 @@ static xq_status read_rows(const calibration *c, const char *name, int layer, in
     if (*tokens >= LEAST_TOKENS)
         return XQ_OK;
     free(*values);
-    error_set(err, XQ_ERROR_FORMAT, "file", "%s: tensor %s has %lld tokens; calibration takes at least %d",
-              t->file, full, (long long)*tokens, LEAST_TOKENS);
+    error_set(err, XQ_ERROR_FORMAT, "file",
+              "%s: tensor %s has %lld tokens; valid for calibration: at least %d", t->file, full,
+              (long long)*tokens, LEAST_TOKENS);
     return error_field(err, full);
 }
 
@@ -545,7 +546,7 @@ static xq_status refuse_zero_rows(const moments *m, int layer, error *err)
     for (int i = 0; i < m->size; i++)
         if (m->second[(size_t)i * (size_t)m->size + (size_t)i] != 0)
             return XQ_OK;
-    return error_set(err, XQ_ERROR_ARGUMENT, "file", "tensor x.%d of the calibration holds zeros alone",
+    return error_set(err, XQ_ERROR_ARGUMENT, "file", "tensor x.%d of the calibration holds only zeros",
                      layer);
 }
 

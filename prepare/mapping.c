@@ -23,7 +23,7 @@ xq_status mapping_open(const char *path, mapping *out, error *err)
         return failed(path, fd, err);
     if (!S_ISREG(st.st_mode)) {
         close(fd);
-        error_set(err, XQ_ERROR_IO, "file", "cannot read %s: not a regular file", path);
+        error_set(err, XQ_ERROR_IO, "file", "cannot read %s: it is no regular file", path);
         return error_at(err, path, 0);
     }
     void *data = NULL;

@@ -138,6 +138,13 @@ void model_close(model *m)
     free(m);
 }
 
+xq_status model_differs(const char *field, error *err)
+{
+    error_set(err, XQ_ERROR_SPEC, "spec",
+              "%s: differs from the model directory's, whose weights are read; leave it out", field);
+    return error_field(err, field);
+}
+
 xq_status model_expect(const model *m, const layer_shape *shape, error *err)
 {
     const layer_shape *own = &m->shape;
@@ -152,12 +159,8 @@ xq_status model_expect(const model *m, const layer_shape *shape, error *err)
                  {"model.qk_norm", shape->k_norm, own->k_norm},
                  {"model.attention_sinks", shape->sinks, own->sinks}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-        if (sizes[i].given != sizes[i].own) {
-            error_set(err, XQ_ERROR_SPEC, "spec",
-                      "%s: is not that of the model directory, whose weights are read; leave it out",
-                      sizes[i].field);
-            return error_field(err, sizes[i].field);
-        }
+        if (sizes[i].given != sizes[i].own)
+            return model_differs(sizes[i].field, err);
     return XQ_OK;
 }
 
@@ -249,7 +252,7 @@ static xq_status refuse_extras(const layer_name *l, error *err)
         const tensor *t = extras[i].announced ? NULL : model_find(l, extras[i].what);
         if (t) {
             error_set(err, XQ_ERROR_UNSUPPORTED, "file",
-                      "%s: tensor %s: the configuration says nothing of it, so that it would be left out",
+                      "%s: tensor %s would be ignored, because the configuration does not mention it",
                       t->file, t->name);
             error_at(err, t->file, 0);
             return error_field(err, t->name);
@@ -264,7 +267,7 @@ xq_status model_layer(const model *m, int layer, layer_weights *out, error *err)
     const layer_name l = {m, model_naming(m), layer};
     layer_weights w = {0};
     if (layer < 0 || layer >= m->layers)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "layer %d; the model has layers 0 .. %d",
+        return error_set(err, XQ_ERROR_ARGUMENT, "argument", "layer %d is not in the model; valid: 0 to %d",
                          layer, m->layers - 1);
     if (refuse_extras(&l, err) == XQ_OK && take(&l, "weight", false, s->hidden_size, &w.wk, err) == XQ_OK &&
         take(&l, "weight", true, s->hidden_size, &w.wv, err) == XQ_OK &&

@@ -24,6 +24,8 @@ void model_close(model *m);
 /* Checks that the model's tensors have the sizes in a spec's model, which options may have changed:
  * model_layer reads the matrices by the directory's own sizes. Errors: XQ_ERROR_SPEC with the field. */
 xq_status model_expect(const model *m, const layer_shape *shape, error *err);
+/* Sets this error for a field of the spec. */
+xq_status model_differs(const char *field, error *err);
 
 /* Reads a layer's projections as the W of x·W (docs/method.md); files hold transposes, some in one matrix
  * with the query's projection. It also reads the biases, key norms and sinks that the model has. Caller

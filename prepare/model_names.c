@@ -75,8 +75,8 @@ static xq_status refuse_two_namings(const model *m, int layer, error *err)
         const tensor *t = find_any(&(layer_name){m, &namings[i], layer});
         if (first && t) {
             error_set(err, XQ_ERROR_FORMAT, "file",
-                      "%s: tensors %s and %s are both of layer %d, by two ways to name its projections, so "
-                      "that one of them would be ignored; leave one way out of the checkpoint",
+                      "%s: tensors %s and %s name the projections of layer %d in two ways, and one of them "
+                      "would be ignored; remove one of the two from the checkpoint",
                       t->file, first->name, t->name, layer);
             error_at(err, t->file, 0);
             return error_field(err, t->name);
@@ -108,12 +108,11 @@ static xq_status refuse(const model *m, const tensor *t, const tensor *weight, c
                         error *err)
 {
     bool beside = weight && weight != t;
-    error_set(
-        err, XQ_ERROR_UNSUPPORTED, "file",
-        "%s: tensor %s%s%s: the checkpoint is quantized (%s), and such projections cannot be read; prepare "
-        "one that is not (F32, F16, BF16 or F64)",
-        t->file, t->name, beside ? ", beside " : "", beside ? weight->name : "",
-        *m->method ? m->method : method);
+    error_set(err, XQ_ERROR_UNSUPPORTED, "file",
+              "%s: tensor %s%s%s: the checkpoint is quantized (%s), and such projections cannot be read; "
+              "valid: a checkpoint in F32, F16, BF16 or F64",
+              t->file, t->name, beside ? ", beside " : "", beside ? weight->name : "",
+              *m->method ? m->method : method);
     error_at(err, t->file, 0);
     return error_field(err, t->name);
 }
@@ -168,11 +167,10 @@ static xq_status refuse_parts(const model *m, error *err)
             const char *what = within_attention(m, &namings[k], t->name);
             if (!what || !is_part(&namings[k], what))
                 continue;
-            error_set(
-                err, XQ_ERROR_UNSUPPORTED, "file",
-                "%s: tensor %s: of a projection only weight and bias are read, so that it would be left "
-                "out; merge an adapter (LoRA) into the weights first",
-                t->file, t->name);
+            error_set(err, XQ_ERROR_UNSUPPORTED, "file",
+                      "%s: tensor %s would be ignored, because only the weight and bias of a projection "
+                      "are read; merge an adapter (LoRA) into the weights first",
+                      t->file, t->name);
             error_at(err, t->file, 0);
             return error_field(err, t->name);
         }

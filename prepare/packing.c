@@ -137,8 +137,9 @@ xq_status packing_expect(const char *path, const cJSON *entry, const char *compl
     cJSON_Delete(needed);
     if (!differs)
         return XQ_OK;
-    error_set(err, XQ_ERROR_ARGUMENT, "argument",
-              "%s: packed for %s %s, the plan's is %s; run `xq prepare` for it", path, d.field, d.found,
-              d.needed);
+    error_set(
+        err, XQ_ERROR_ARGUMENT, "argument",
+        "%s: the weights are packed for %s %s, and the plan has %s; run `xq prepare` for the plan's spec",
+        path, d.field, d.found, d.needed);
     return error_field(err, d.field);
 }

@@ -135,9 +135,9 @@ static xq_status check_packed_arguments(const xq_plan *plan, const void *packed,
         return err->status;
     if (plan->implementation == XQ_FUSED)
         return XQ_OK;
-    error_set(
-        err, XQ_ERROR_ARGUMENT, "argument",
-        "plan is not of XQ_FUSED, for which packed weights are; xq_plan_pack_weights packs for others");
+    error_set(err, XQ_ERROR_ARGUMENT, "argument",
+              "plan has another implementation than XQ_FUSED, which packed weights are for; "
+              "xq_plan_pack_weights packs for the others");
     return error_field(err, "plan");
 }
 

@@ -42,8 +42,8 @@ static xq_status convert(const char *path, int layer, const layer_part *part, te
         exact[i] = values[i];
         if (!store(type, &exact[i], at))
             return error_set(err, XQ_ERROR_ARGUMENT, "file",
-                             "%s: layer %d: %s holds %g at index %zu; valid are finite values%s", path,
-                             layer, part->name, (double)values[i], i,
+                             "%s: layer %d: %s holds %g at index %zu; valid: finite values%s", path, layer,
+                             part->name, (double)values[i], i,
                              type == TENSOR_F16 ? " up to 65504 in size" : "");
     }
     return XQ_OK;

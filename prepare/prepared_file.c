@@ -32,24 +32,23 @@ static xq_status refuse_xqw(const prepared_file *f, error *err)
 {
     if (f->file.size < 8 || memcmp(f->file.data, "XQWEIGHT", 8) != 0)
         return XQ_OK;
-    return prepared_bad(
-        f->path, NULL, err,
-        "an .xqw file, which this xq does not read; make it anew: `xq prepare MODEL_DIR --out "
-        "FILE.safetensors`");
+    return prepared_bad(f->path, NULL, err,
+                        "it is an .xqw file, which this xq does not read; prepare the model again: `xq "
+                        "prepare MODEL_DIR --out "
+                        "FILE.safetensors`");
 }
 
 static xq_status check_version(const prepared_file *f, error *err)
 {
     const char *version = prepared_file_metadata(f, "xq_prepared");
     if (!version)
-        return prepared_bad(
-            f->path, "xq_prepared", err,
-            "a safetensors file that xq did not prepare (no xq_prepared in its __metadata__); "
-            "`xq prepare` writes such files");
+        return prepared_bad(f->path, "xq_prepared", err,
+                            "xq did not prepare this safetensors file (its __metadata__ has no "
+                            "xq_prepared); valid: files that `xq prepare` writes");
     if (strcmp(version, PREPARED_VERSION) != 0)
         return prepared_bad(f->path, "xq_prepared", err,
-                            "__metadata__.xq_prepared is version %.20s; this xq reads version %s: run `xq "
-                            "prepare` again",
+                            "__metadata__.xq_prepared is version %.20s, and this xq reads version %s; run "
+                            "`xq prepare` again",
                             version, PREPARED_VERSION);
     return XQ_OK;
 }
@@ -79,10 +78,10 @@ static xq_status check_header(const prepared_file *f, size_t size, error *err)
     free(text);
     if (!digits || !read_digits(f, PREPARED_CHECKSUM, &expected))
         prepared_bad(f->path, PREPARED_CHECKSUM, err,
-                     "damaged, or written anew by another program: no checksum in __metadata__.%s",
+                     "damaged, or written by another program: there is no checksum in __metadata__.%s",
                      PREPARED_CHECKSUM);
     else if (expected == 0)
-        prepared_bad(f->path, NULL, err, "unfinished: the same `xq prepare` command goes on with it");
+        prepared_bad(f->path, NULL, err, "unfinished; run the same `xq prepare` command to complete it");
     else if (found != expected)
         prepared_bad(f->path, PREPARED_CHECKSUM, err,
                      "damaged: the checksum in __metadata__.%s does not match the header",
@@ -104,7 +103,8 @@ static xq_status find_entry(const prepared_file *f, const prepared_tensor *neede
     const tensor wanted = {.name = needed->name},
                  *t = bsearch(&wanted, f->tensors, (size_t)f->tensor_count, sizeof wanted, by_name);
     if (!t)
-        return prepared_bad(f->path, needed->name, err, "no tensor %s, which its spec needs", needed->name);
+        return prepared_bad(f->path, needed->name, err, "there is no tensor %s, which its spec needs",
+                            needed->name);
     if (strcmp(t->type_name, needed->form.type_name) != 0)
         return prepared_bad(f->path, t->name, err, "tensor %s has type %.20s, needs %s", t->name,
                             t->type_name, needed->form.type_name);
@@ -138,7 +138,7 @@ static xq_status find_entries(prepared_file *f, bool *used, error *err)
     for (int i = 0; i < f->tensor_count; i++) {
         const char *name = f->tensors[i].name;
         if (!used[i] && strncmp(name, PREPARED_PADDING, strlen(PREPARED_PADDING)) != 0)
-            return prepared_bad(f->path, name, err, "tensor %.80s is of no use to the spec in __metadata__",
+            return prepared_bad(f->path, name, err, "the spec in __metadata__ does not use tensor %.80s",
                                 name);
     }
     return XQ_OK;
@@ -219,8 +219,8 @@ int prepared_file_place(const prepared_file *f, int layer, error *err)
         if (f->head.layers[i] == layer)
             return i;
     error_set(err, XQ_ERROR_ARGUMENT, "argument",
-              "%s: holds no layer %d; it has %d layer%s of %d (`xq prepare --layers`)", f->path, layer,
-              count, count == 1 ? "" : "s", f->head.model_layers);
+              "%s: the file has no layer %d; it has %d layer%s of %d (`xq prepare --layers`)", f->path,
+              layer, count, count == 1 ? "" : "s", f->head.model_layers);
     error_field(err, "layer");
     return -1;
 }
@@ -278,9 +278,9 @@ xq_status prepared_file_layer(const prepared_file *f, int layer, layer_weights *
     if (place < 0)
         return err->status;
     if (!f->head.store)
-        return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "%s: holds packed weights alone, no matrices (`xq prepare --store` chooses)",
-                         f->path);
+        return error_set(
+            err, XQ_ERROR_ARGUMENT, "argument",
+            "%s: the file has only packed weights, no matrices (`xq prepare --store` adds them)", f->path);
     int count = layer_parts(&prepared_method_of(&f->head, layer)->shape, parts);
     for (int i = 0; i < count && err->status == XQ_OK; i++)
         if (verify(f, &f->entries[place][i], err) == XQ_OK)
@@ -300,7 +300,7 @@ xq_status prepared_file_packed(const prepared_file *f, int layer, const char *co
         return err->status;
     if (!f->head.weights)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "%s: holds no packed weights (`xq prepare --pack` adds them)", f->path);
+                         "%s: the file has no packed weights (`xq prepare --pack` adds them)", f->path);
     const struct entry *packed = &f->entries[place][PREPARED_PACKED];
     if (packing_expect(f->path, prepared_method_of(&f->head, layer)->entry, completed_json, err) != XQ_OK ||
         (check && verify(f, packed, err) != XQ_OK))

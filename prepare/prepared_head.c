@@ -82,7 +82,7 @@ static xq_status read_methods(const char *path, const cJSON *metadata, prepared_
     const char *base = text_of(metadata, "base_layer");
     cJSON *number = base ? cJSON_Parse(base) : NULL;
     if (base && (h->base_layer = whole(number)) < 0)
-        prepared_bad(path, "base_layer", err, "__metadata__.base_layer is no number of a layer");
+        prepared_bad(path, "base_layer", err, "__metadata__.base_layer is no layer of the model");
     cJSON_Delete(number);
     if (err->status == XQ_OK && read_method(path, metadata, h, err) == XQ_OK && base)
         read_method(path, metadata, h, err);
@@ -101,7 +101,7 @@ static xq_status read_numbers(const char *path, const cJSON *list, prepared_head
     {
         int number = whole(item);
         if (number < 0 || (h->layer_count && number <= h->layers[h->layer_count - 1]))
-            return prepared_bad(path, "layers", err, "__metadata__.layers holds no ascending numbers");
+            return prepared_bad(path, "layers", err, "__metadata__.layers has numbers that do not ascend");
         h->layers[h->layer_count++] = number;
     }
     if (h->layer_count == 0)

@@ -72,12 +72,12 @@ static xq_status check_header(const char *path, const mapping *file, const prepa
         return XQ_OK;
     if (!is_begun(file, h))
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "%s: it is in the way of the output, and not what an unfinished `xq prepare` of "
-                         "this version leaves; move it, or remove it",
+                         "%s: this file is in the way of the output, and is no unfinished file of this "
+                         "version of `xq prepare`; move it, or remove it",
                          path);
     if (safetensors_read_header(path, file, &header, &data_at, &unreadable) != XQ_OK)
         return prepared_bad(path, NULL, err, "its header is not complete");
-    prepared_bad(path, NULL, err, "it is of another command (%s)",
+    prepared_bad(path, NULL, err, "another command wrote it (%s)",
                  difference(cJSON_GetObjectItemCaseSensitive(header, "__metadata__"), h->metadata));
     cJSON_Delete(header);
     return err->status;

@@ -39,7 +39,8 @@ static xq_status begin(prepared_writer *w, error *err)
     const prepared_header *h = &w->header;
     const char *partial = publish_temporary(w->file);
     if (!publish_resumes(w->file))
-        snprintf(w->note, sizeof w->note, "%s: another process prepares it now; this one cannot be resumed",
+        snprintf(w->note, sizeof w->note,
+                 "%s: another process is preparing this file; this run cannot be resumed",
                  publish_path(w->file));
     if (publish_position(w->file) == 0)
         return begin_anew(w, err);
@@ -173,8 +174,8 @@ xq_status prepared_commit(prepared_writer *w, error *err)
 {
     const prepared_header *h = &w->header;
     if (w->done < h->head.layer_count)
-        error_set(err, XQ_ERROR_INTERNAL, "file", "%s: %d of %d layers", publish_path(w->file), w->done,
-                  h->head.layer_count);
+        error_set(err, XQ_ERROR_INTERNAL, "file", "%s: only %d of %d layers were written",
+                  publish_path(w->file), w->done, h->head.layer_count);
     prepared_put_digits(h->checksum, XXH3_64bits(h->text, h->bytes));
     if (err->status == XQ_OK && publish_patch(w->file, (uint64_t)(h->checksum - h->text), h->checksum,
                                               PREPARED_DIGITS, err) == XQ_OK)

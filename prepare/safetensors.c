@@ -78,11 +78,10 @@ static xq_status refuse_beside(const char *single, const char *index_path, const
         if (file && strcmp(file, "model.safetensors") == 0)
             return XQ_OK;
     }
-    error_set(
-        err, XQ_ERROR_FORMAT, "file",
-        "%s and %s are different checkpoints: the index does not list this file; take the one that is "
-        "not the model's out",
-        single, index_path);
+    error_set(err, XQ_ERROR_FORMAT, "file",
+              "%s and %s are different checkpoints, because the index does not list the file; remove the "
+              "one that is not the model's",
+              single, index_path);
     return error_at(err, index_path, 0);
 }
 
@@ -209,7 +208,8 @@ xq_status safetensors_need(const safetensors *s, const char *name, const tensor 
 {
     const tensor *t = safetensors_find(s, name);
     if (!t) {
-        error_set(err, XQ_ERROR_FORMAT, "file", "%s: no tensor %s among its %d", s->path, name, s->count);
+        error_set(err, XQ_ERROR_FORMAT, "file", "%s: there is no tensor %s among its %d", s->path, name,
+                  s->count);
         error_at(err, s->path, 0);
         return error_field(err, name);
     }

@@ -121,7 +121,7 @@ static xq_status check_cover(const char *path, tensor *tensors, int count, const
         end = begin + tensors[i].bytes;
     }
     if (end != data + size)
-        return bad(path, NULL, err, "%llu bytes after the last tensor",
+        return bad(path, NULL, err, "%llu bytes follow the last tensor",
                    (unsigned long long)(data + size - end));
     qsort(tensors, (size_t)count, sizeof *tensors, by_name);
     return XQ_OK;
@@ -153,15 +153,16 @@ xq_status safetensors_read_header(const char *path, const mapping *file, cJSON *
     for (int i = PREFIX_BYTES; i-- > 0;)
         size = size << 8 | file->data[i];
     if (size > HEADER_LIMIT)
-        return bad(path, NULL, err, "header of %llu bytes, at most %u are allowed; not a safetensors file?",
+        return bad(path, NULL, err,
+                   "the header has %llu bytes, and at most %u are allowed; is this a safetensors file?",
                    (unsigned long long)size, HEADER_LIMIT);
     if (size > file->size - PREFIX_BYTES)
-        return bad(path, NULL, err, "truncated: header of %llu bytes in a file of %zu",
+        return bad(path, NULL, err, "truncated: the header has %llu bytes, and the file has %zu",
                    (unsigned long long)size, file->size);
     const char *text = (const char *)file->data + PREFIX_BYTES;
     if (size > 0 && *text != '{')
         return bad(path, NULL, err,
-                   "the header does not begin with '{', as that of a safetensors file does");
+                   "the header does not begin with '{', as the header of a safetensors file does");
     cJSON *header = json_parse(text, (size_t)size, path, JSON_STRICT, XQ_ERROR_FORMAT, err);
     if (!header || check_metadata(path, header, err) != XQ_OK) {
         cJSON_Delete(header);

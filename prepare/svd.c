@@ -61,7 +61,8 @@ xq_status svd_factor(const float *w, int rows, int cols, int rank, float *u, flo
     struct decomposition d = {.least = rows < cols ? rows : cols};
     if (rank < 1 || rank > d.least)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "rank %d of a %d x %d matrix; valid are 1 .. %d", rank, rows, cols, d.least);
+                         "rank %d of a %d x %d matrix is not valid; valid: 1 to %d", rank, rows, cols,
+                         d.least);
     if (decompose(w, rows, cols, &d, err) == XQ_OK) {
         double all = 0, dropped = 0;
         for (int k = 0; k < d.least; k++) {

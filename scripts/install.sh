@@ -137,7 +137,7 @@ check_way() {
     way=$1
     while [ -n "$way" ] && [ ! -d "$root$way" ]; do
         if [ -e "$root$way" ] || [ -h "$root$way" ]; then
-            die "$root$way is no folder, and one has to be there; nothing was installed"
+            die "$root$way is no folder, and must be one; nothing was installed"
         fi
         way=${way%/*}
     done
@@ -145,7 +145,7 @@ check_way() {
 # check_place PATH: checks that a file can be written there.
 check_place() {
     check_way "${1%/*}"
-    [ ! -d "$root$1" ] || die "$root$1 is a folder, where a file has to go; nothing was installed"
+    [ ! -d "$root$1" ] || die "$root$1 is a folder, and must be a file; nothing was installed"
 }
 
 check_place "$manifest"

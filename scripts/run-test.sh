@@ -34,6 +34,9 @@ run_criterion() {
     if [ -z "$sums" ] && [ $status -eq 0 ]; then
         echo "no summary in its output" >>"$log"
         status=1
+    elif [ "${sums% *}" = 0 ] && [ $status -eq 0 ]; then
+        echo "no test was run" >>"$log"
+        status=1
     fi
     sums=${sums:-0 0}
     passed=${sums#* }

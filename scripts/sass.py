@@ -253,13 +253,13 @@ def disassemble(nvdisasm, path):
     except OSError as failure:
         raise Failure(f"{path}: {failure.strerror}") from None
     if not cubin.startswith(b"\x7fELF"):
-        raise Failure(f"{path}: not a cubin (`xq gen --cubin` makes them)")
+        raise Failure(f"{path}: this is no cubin (`xq gen --cubin` makes cubins)")
     done = subprocess.run([nvdisasm, "-c", "-g", path], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failure(f"{path}: {(done.stderr.strip() or 'nvdisasm failed').splitlines()[0]}")
     kernels = parse(done.stdout)
     if not kernels:
-        raise Failure(f"{path}: no kernel in it")
+        raise Failure(f"{path}: it has no kernel")
     return kernels, compiler_of(cubin)
 
 

@@ -6,22 +6,22 @@ usage() {
 usage: scripts/sass.sh [--arch ARCH[,ARCH]] [--family NAME[,NAME]] [--listing] SPEC-OPTION...
        scripts/sass.sh [--listing] FILE.cubin...
 
-prints the instruction mix of the hottest loop of compiled kernels, the share of matrix instructions, and how many
-instructions of the kernel access local memory (register spills)
+Prints the instruction mix of the hottest loop of compiled kernels, the share of matrix instructions, and how many
+instructions of the kernel access local memory (register spills).
 
-The hottest loop is the innermost loop with the most matrix instructions; of several with as many, or where no loop
-has any, it is the one with the most instructions. Counts are instructions in the code of the loop, not how often they
-run. The rows are the classes of `xq compare --profile --json`; moves, nop, local and constant memory stand apart.
+The hottest loop is the innermost loop with the most matrix instructions. If several have as many, or no loop has any,
+it is the one of them with the most instructions. Counts are instructions in the code of the loop, not how often they
+run. The rows are the classes of `xq compare --profile --json`; moves, nop, local and constant memory have rows too.
 
   --arch ARCH[,ARCH]      architectures to compile for (sm_80,sm_89,sm_90,sm_120)
   --family NAME[,NAME]    kernels to compile (attend)
-  --listing               print the loops, too, with the lines of the templates
+  --listing               also print the loops, with the lines of the templates
   SPEC-OPTION             options of `xq gen` that describe a model and its cache: --model llama-3.1-8b --bits 4
-  FILE.cubin              what `xq gen --cubin` wrote
+  FILE.cubin              file that `xq gen --cubin` wrote
 
 environment:
   XQ         the program (build/xq)
-  NVDISASM   the disassembler; else that of VIRTUAL_ENV (.venv), of CUDA_HOME, or on PATH
+  NVDISASM   the disassembler (the first in VIRTUAL_ENV or .venv, CUDA_HOME, PATH)
 EOF
 }
 die() { # STATUS MESSAGE
@@ -62,7 +62,7 @@ while [ "$left" -gt 0 ]; do # other arguments move to the end
     shift
     left=$((left - 1))
 done
-[ $# -gt 0 ] || die 2 "nothing to look at: give FILE.cubin, or a spec, as --model llama-3.1-8b"
+[ $# -gt 0 ] || die 2 "there is nothing to show; give FILE.cubin, or a spec, for example --model llama-3.1-8b"
 
 # ---------------------------------------------------------------- tools
 find_nvdisasm() {
@@ -85,11 +85,11 @@ fi
 # ---------------------------------------------------------------- cubins
 case $1 in
 *.cubin)
-    [ -z "$compiles" ] || die 2 "$compiles: cubins are compiled already"
+    [ -z "$compiles" ] || die 2 "$compiles: has no effect on cubins, which are compiled already; leave it out"
     for file; do
         case $file in
         *.cubin) ;;
-        *) die 2 "$file: no cubin, and beside cubins nothing else has a meaning" ;;
+        *) die 2 "$file: this is no cubin, and cubins are given; give only cubins, or only a spec" ;;
         esac
     done
     ;;

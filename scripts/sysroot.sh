@@ -13,7 +13,7 @@ die() {
     printf 'sysroot: %s\n' "$*" >&2
     exit 3
 }
-command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die "needs apt-get and dpkg-deb, as on Debian"
+command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die "apt-get and dpkg-deb are missing; they come with Debian and Ubuntu"
 
 rm -rf "$3"
 mkdir -p "$3"

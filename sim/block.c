@@ -125,8 +125,8 @@ static enum sim_outcome deadlock(sim_block *b)
             exited += b->warps[k].state == SIM_WARP_EXITED;
         warp->pc--; /* back to the barrier, for the message */
         return sim_fault(warp, warp->mask,
-                         "deadlock: %d of %d threads arrived at barrier %d, and nobody else will (%d of %d "
-                         "warps exited)",
+                         "deadlock: %d of %d threads arrived at barrier %d, and no other thread will (%d "
+                         "of %d warps exited)",
                          barrier->threads, barrier->expected, warp->barrier, exited, b->warp_count);
     }
     return SIM_FAULT;

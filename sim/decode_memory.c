@@ -140,7 +140,7 @@ static void check_vector(decoder *dc, const ptx_operand *o, int count, enum ptx_
     if (bits < 8 || bits > 64 || bits * count > 128)
         decode_unknown(dc);
     if ((o->kind == PTX_OPERAND_VECTOR ? o->count : 1) != count)
-        decode_fail(dc, XQ_ERROR_DEVICE, "the vector has not %d elements", count);
+        decode_fail(dc, XQ_ERROR_DEVICE, "the vector does not have %d elements", count);
 }
 
 /* Sets the fields that loads and stores have in common. */

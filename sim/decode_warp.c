@@ -329,7 +329,8 @@ static void decode_mma(decoder *dc)
     for (int i = 0; i < 4; i++) {
         const ptx_operand *o = &dc->in->operands[i];
         if (o->kind == PTX_OPERAND_VECTOR ? o->count != counts[i] : counts[i] != 1)
-            decode_fail(dc, XQ_ERROR_DEVICE, "operand %d of mma has not %d registers", i + 1, counts[i]);
+            decode_fail(dc, XQ_ERROR_DEVICE, "operand %d of mma does not have %d registers", i + 1,
+                        counts[i]);
         for (int k = 0; k < counts[i]; k++) {
             const ptx_operand *e = o->kind == PTX_OPERAND_VECTOR ? &o->elements[k] : o;
             r[n++] = i ? decode_source(dc, e, WIDTH_32) : decode_destination(dc, e, WIDTH_32);

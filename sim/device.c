@@ -254,8 +254,8 @@ static xq_status sim_function_get(device_module *m, const char *entry, size_t sh
         size_t most = m->device->base.properties.shared_bytes_per_block;
         if (p->shared_dynamic + shared_bytes > most)
             return error_set(err, XQ_ERROR_DEVICE, "device",
-                             "kernel %s: %zu bytes of shared memory (%u static), %s allows %zu", entry,
-                             p->shared_dynamic + shared_bytes, p->shared_static,
+                             "kernel %s needs %zu bytes of shared memory (%u static), and %s allows %zu",
+                             entry, p->shared_dynamic + shared_bytes, p->shared_static,
                              m->device->base.properties.name, most);
         *out = &m->functions[i];
         return XQ_OK;
@@ -280,30 +280,28 @@ static xq_status check_launch(const sim_device *s, const device_launch *l, error
     uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
     if (!threads || threads > (uint64_t)p->max_threads || threads > 1024 || l->block[2] > 64)
         return error_set(err, XQ_ERROR_DEVICE, "device",
-                         "kernel %s: block of %ux%ux%u threads, the kernel takes 1 to %d", p->name,
+                         "kernel %s: the block has %ux%ux%u threads; valid: 1 to %d in all", p->name,
                          l->block[0], l->block[1], l->block[2],
                          p->max_threads < 1024 ? p->max_threads : 1024);
     if (l->cluster > 1)
-        return error_set(
-            err, XQ_ERROR_UNSUPPORTED, "device",
-            "kernel %s: launched in clusters of %u blocks; the software device has no clusters, "
-            "1 is possible",
-            p->name, l->cluster);
+        return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
+                         "kernel %s is launched in clusters of %u blocks, and the software device has no "
+                         "clusters; valid: 1",
+                         p->name, l->cluster);
     if (!l->grid[0] || !l->grid[1] || !l->grid[2] || l->grid[0] > 0x7fffffff || l->grid[1] > 65535 ||
         l->grid[2] > 65535)
-        return error_set(
-            err, XQ_ERROR_DEVICE, "device",
-            "kernel %s: grid of %ux%ux%u blocks, 1 to 2147483647, 65535 and 65535 are possible", p->name,
-            l->grid[0], l->grid[1], l->grid[2]);
+        return error_set(err, XQ_ERROR_DEVICE, "device",
+                         "kernel %s: the grid has %ux%ux%u blocks; valid: 1 to 2147483647, 65535 and 65535",
+                         p->name, l->grid[0], l->grid[1], l->grid[2]);
     if (p->shared_dynamic + (size_t)l->shared_bytes > s->base.properties.shared_bytes_per_block)
         return error_set(err, XQ_ERROR_DEVICE, "device",
-                         "kernel %s: %zu bytes of shared memory, the device has %zu", p->name,
+                         "kernel %s needs %zu bytes of shared memory, and the device has %zu", p->name,
                          p->shared_dynamic + (size_t)l->shared_bytes,
                          s->base.properties.shared_bytes_per_block);
     if (l->params_bytes < p->param_bytes || l->params_bytes >= p->param_bytes + 8)
         return error_set(err, XQ_ERROR_DEVICE, "device",
-                         "kernel %s: %zu bytes of parameters given, it takes %zu", p->name, l->params_bytes,
-                         p->param_bytes);
+                         "kernel %s takes %zu bytes of parameters, and %zu are given", p->name,
+                         p->param_bytes, l->params_bytes);
     return XQ_OK;
 }
 
@@ -431,7 +429,8 @@ static xq_status sim_mark(device *d, void *stream, int index, error *err)
     (void)stream;
     sim_device *s = sim_of(d);
     if (index < 0 || index >= MARKS)
-        return error_set(err, XQ_ERROR_ARGUMENT, "device", "mark %d, 0 to %d exist", index, MARKS - 1);
+        return error_set(err, XQ_ERROR_ARGUMENT, "device", "mark %d is not valid; valid: 0 to %d", index,
+                         MARKS - 1);
     lock(s);
     s->marks[index] = s->clock;
     s->marked[index] = true;
@@ -443,7 +442,8 @@ static xq_status sim_elapsed(device *d, int from, int to, double *milliseconds, 
     sim_device *s = sim_of(d);
     if (from < 0 || from >= MARKS || to < 0 || to >= MARKS || !s->marked[from] || !s->marked[to])
         return error_set(err, XQ_ERROR_ARGUMENT, "device",
-                         "time between marks %d and %d, which were not both set", from, to);
+                         "there is no time between marks %d and %d, because they are not both set", from,
+                         to);
     lock(s);
     *milliseconds = (s->marks[to] - s->marks[from]) * 1e3;
     return unlock(s, XQ_OK);
@@ -531,7 +531,7 @@ xq_status device_sim_open(const char *gpu, device **out, error *err)
     const struct sim_ceilings *ceilings = sim_ceilings_find(gpu);
     if (!ceilings) {
         error_set(err, XQ_ERROR_ARGUMENT, "device",
-                  "device 'sim:%s': the software device stands in for one of %s", gpu,
+                  "device 'sim:%s' is not valid; valid GPUs of the software device: %s", gpu,
                   sim_ceilings_names());
         return error_field(err, "device");
     }

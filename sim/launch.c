@@ -113,12 +113,13 @@ static void *work(void *context)
     sim_launch *launch = worker->launch;
     for (;;) {
         uint64_t n = atomic_fetch_add(&launch->next_block, 1);
-        if (n >= launch->blocks || atomic_load(&launch->stop))
+        if (n >= launch->blocks)
             return NULL;
         worker->block.id[0] = (uint32_t)(n % launch->grid[0]);
         worker->block.id[1] = (uint32_t)(n / launch->grid[0] % launch->grid[1]);
         worker->block.id[2] = (uint32_t)(n / launch->grid[0] / launch->grid[1]);
-        if (!sim_block_run(&worker->block))
+        /* A block before the one that faulted runs, so that the fault of the lowest block is reported. */
+        if (sim_launch_stopped(&worker->block) || !sim_block_run(&worker->block))
             return NULL;
     }
 }

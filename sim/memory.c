@@ -20,7 +20,7 @@ xq_status sim_memory_alloc(sim_memory *m, uint64_t bytes, const char *name, sim_
 {
     if (bytes > m->bytes_max - m->bytes_in_use || bytes > (1ull << (SIM_WINDOW_BITS - 1)))
         return error_set(err, XQ_ERROR_DEVICE_MEMORY, "device",
-                         "out of device memory: %llu bytes asked for, %llu of %llu are free",
+                         "out of device memory: %llu bytes are needed, and %llu of %llu are free",
                          (unsigned long long)bytes, (unsigned long long)(m->bytes_max - m->bytes_in_use),
                          (unsigned long long)m->bytes_max);
     if (m->count == m->capacity) {

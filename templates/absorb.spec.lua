@@ -4,10 +4,10 @@ return {
   name = "absorb",
   handles = { "bf16", "weights-bf16", "weights-int8", "weights-e4m3", "queries-many", "head-dim", "rope-interleaved", "rope-partial", "rope-none", "bias" },
   entry = "xq_absorb",
-  summary = "queries times the columns of K that need no rematerializing",
+  summary = "queries times the columns of K that need no rematerialization",
   parameters = {},
   supports = function(spec)
-    if spec.keys.absorbed_columns == 0 then return "no columns of K can be absorbed: all turn, or are normalized" end
+    if spec.keys.absorbed_columns == 0 then return "no columns of K can be absorbed: all are rotated or normalized" end
   end,
   resources = function(spec)
     -- A block has as many query rows as a block of attend. While a spec is being completed, attend's parameters are

@@ -80,7 +80,7 @@ return {
     {name = "m_tiles", values = {1, 2}, default = 2,
      doc = "latent-cl: 16-token tiles that a warp multiplies at once: more reuse of Ukv, more registers",
      depends_on = "the method, and with latent-cl the group and accumulator_bits"},
-    {name = "stages", values = {2, 3, 4}, default = 3, doc = "latent-cl: 64-row pieces of Ukv under way or in use",
+    {name = "stages", values = {2, 3, 4}, default = 3, doc = "latent-cl: 64-row pieces of Ukv in flight or in use",
      depends_on = "the method, and with latent-cl the group and accumulator_bits"},
   },
   defaults = function(spec)
@@ -91,7 +91,7 @@ return {
   constraints = {
     {text = "m_tiles times the channels of a block (128, or a group) must be at most 256, or sums do not fit into registers",
      check = function(spec, p) return not projects(spec) or p.m_tiles * block_columns(spec) <= 256 end},
-    {text = "16 warps leave registers for m_tiles times the channels of a block (128, or a group) of at most 128",
+    {text = "with 16 warps, m_tiles times the channels of a block (128, or a group) must be at most 128, or sums do not fit into registers",
      check = function(spec, p) return not projects(spec) or p.warps < 16 or p.m_tiles * block_columns(spec) <= 128 end},
   },
   resources = function(spec, p)

@@ -13,7 +13,7 @@ return {
   summary = "project (latents, rotated x), quantize and pack new tokens into pages",
   parameters = {
     {name = "warps", values = {4, 8}, default = 8, doc = "warps in a block"},
-    {name = "stages", values = {2, 3, 4, 6}, default = 4, doc = "64-channel pieces of x under way or in use"},
+    {name = "stages", values = {2, 3, 4, 6}, default = 4, doc = "64-channel pieces of x in flight or in use"},
   },
   constraints = {},
   supports = function(spec)

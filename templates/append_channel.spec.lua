@@ -5,7 +5,7 @@ return {
   handles = {"bits-2", "bits-3", "zero-point", "clip", "axis-channel", "latent-groups", "padded-rank", "x-rotation",
     "cross-layer", "latent-cl", "accumulator-quantized", "bf16", "weights-bf16"},
   entry = "xq_append_channel",
-  summary = "project (latents, rotated x), quantize the groups of tokens that fill, and keep the rest in the tail",
+  summary = "project (latents, rotated x), quantize the groups of tokens that are full, and keep the rest in the tail",
   parameters = {
     {name = "warps", values = {4, 8}, default = 8, doc = "warps in a block"},
     {name = "pass_tiles", values = {1, 2}, default = 2, doc = "tiles of 16 tokens that a warp projects at once"},

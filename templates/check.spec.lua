@@ -3,7 +3,7 @@ return {
   name = "check",
   handles = {},
   entry = "xq_check",
-  summary = "finds faults in what a call was given",
+  summary = "finds faults in the arguments of a call",
   supports = function(spec)
     return not spec.checked and "only for checked plans (\"checked\": true)" or nil
   end,

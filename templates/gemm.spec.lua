@@ -53,7 +53,7 @@ return {
      depends_on = "whether KV heads times head_dim is a multiple of 128"},
     {name = "warp_cols", values = {16, 32, 64}, default = 32, doc = "columns of one warp's part"},
     {name = "stages", values = {2, 3, 4, 5}, default = 3,
-     doc = "pieces of 64 along the reduction, under way or in use",
+     doc = "pieces of 64 along the reduction, in flight or in use",
      depends_on = "whether KV heads times head_dim is a multiple of 128"},
   },
   -- A width that is an odd multiple of 64 (one or three KV heads of 64) would leave half a tile of 128 idle.
@@ -69,7 +69,7 @@ return {
     {text = "warp_rows must divide rows", check = function(_, p) return p.rows % p.warp_rows == 0 end},
     {text = "a block has at most 16 warps: rows * cols / (warp_rows * warp_cols)",
      check = function(_, p) return p.rows // p.warp_rows * (p.cols // p.warp_cols) <= 16 end},
-    {text = "warp_rows * warp_cols must be at most 4096, with more than 8 warps 2048, or accumulators do not fit",
+    {text = "warp_rows * warp_cols must be at most 4096 (2048 with more than 8 warps), or accumulators do not fit",
      check = function(_, p)
        local warps = p.rows // p.warp_rows * (p.cols // p.warp_cols)
        return p.warp_rows * p.warp_cols <= (warps > 8 and 2048 or 4096)

@@ -40,7 +40,7 @@ return {
     {name = "warps", values = {4, 8}, default = 8, doc = "warps in a block"},
     {name = "m_tiles", values = {1, 2}, default = 2, doc = "16-token tiles that a warp multiplies at once",
      depends_on = "the columns of K that are rematerialized"},
-    {name = "stages", values = {2, 3}, default = 3, doc = "64-channel pieces of Wk under way or in use",
+    {name = "stages", values = {2, 3}, default = 3, doc = "64-channel pieces of Wk in flight or in use",
      depends_on = "the columns of K that are rematerialized"},
   },
   defaults = function(spec)

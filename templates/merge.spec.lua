@@ -11,7 +11,7 @@ return {
   name = "merge",
   handles = {"bf16", "head-dim"},
   entry = "xq_merge",
-  summary = "joins attention over two sets of tokens by log-sum-exp",
+  summary = "merges attention over two sets of tokens by log-sum-exp",
   parameters = {
     {name = "threads", values = {64, 128, 256}, default = 128, doc = "threads of a block"},
   },

@@ -24,24 +24,28 @@ def parse(arguments):
     parser = argparse.ArgumentParser(prog="accuracy", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", required=True, metavar="NAME=DIR",
-                        help="a model's directory, by its name in the table; several times")
-    parser.add_argument("--brief", action="append", default=[], metavar="NAME=DIR", help="a model of which a few rows do, and a quarter of the windows")
+                        help="a model's name in the table, and its directory (may be repeated)")
+    parser.add_argument("--brief", action="append", default=[], metavar="NAME=DIR",
+                        help="a model that gets a few rows only, over a quarter of the windows (may be repeated)")
     parser.add_argument("--calibration", action="append", default=[], metavar="NAME=TEXT=FILE",
-                        help="activations of the model NAME on a text, `rest` or `gpl-3`, as tools/models.py writes them")
-    parser.add_argument("--sections", metavar="NAME,NAME", help="of the table, only these")
-    parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text that is predicted")
+                        help="activations of the model NAME on the text `rest` or `gpl-3`, as tools/models.py writes them "
+                             "(may be repeated)")
+    parser.add_argument("--sections", metavar="NAME,NAME", help="sections of the table to measure (all)")
+    parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text to predict")
     parser.add_argument("--window", type=int, default=1024, metavar="N", help="tokens of a window (1024)")
-    parser.add_argument("--windows", type=int, default=40, metavar="N", help="windows of the text (40)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="rows at a time (the cores)")
+    parser.add_argument("--windows", type=int, default=40, metavar="N", help="windows of the text to predict (40)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
+                        help="rows measured at the same time (one for each core)")
     parser.add_argument("--xq", default="build/xq", metavar="FILE", help="the program xq (build/xq)")
-    parser.add_argument("--llama", default="build/llama/llama", metavar="FILE", help="examples/llama, built")
-    parser.add_argument("--work", default="build/accuracy", metavar="DIR", help="where measured rows are kept")
-    parser.add_argument("--out", required=True, metavar="DIR", help="results.json, plots and, without --page, tables.md go here")
-    parser.add_argument("--page", metavar="FILE", help="a page whose tables are made anew (docs/accuracy.md)")
+    parser.add_argument("--llama", default="build/llama/llama", metavar="FILE", help="the program of examples/llama (build/llama/llama)")
+    parser.add_argument("--work", default="build/accuracy", metavar="DIR", help="folder that keeps measured rows (build/accuracy)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for results.json, the plots and, without --page, tables.md")
+    parser.add_argument("--page", metavar="FILE", help="page whose tables are replaced, such as docs/accuracy.md")
     options = parser.parse_args(arguments)
     for name in ("window", "windows", "jobs"):
-        if getattr(options, name) < (2 if name == "window" else 1):
-            parser.error(f"--{name} {getattr(options, name)}: too small")
+        least = 2 if name == "window" else 1
+        if getattr(options, name) < least:
+            parser.error(f"--{name} {getattr(options, name)}: expected {least} or more")
     return options
 
 
@@ -89,7 +93,7 @@ def main(arguments=None):
         files.write_json(os.path.join(options.out, "results.json"), listed)
         for name in folders:
             if not report.plots(listed, name, options.out):
-                say("no gnuplot: no plot")
+                say("gnuplot was not found, so no plots are drawn")
                 break
         if options.page:
             with open(options.page, encoding="utf-8") as file:
@@ -104,7 +108,7 @@ def main(arguments=None):
         say(" ".join(str(error).split()))
         return 1
     except KeyboardInterrupt:
-        say("stopped; what was measured is kept, and the same command continues")
+        say("stopped; measured rows are kept, and the same command continues")
         return 1
     return 0
 

@@ -89,14 +89,14 @@ def check(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, metavar="DIR", help="what `models.py convert` wrote")
-    parser.add_argument("--gguf", metavar="FILE", help="take the weights from here")
-    parser.add_argument("--logits", metavar="FILE", help="safetensors of another program, for the same tokens")
-    parser.add_argument("--ids", required=True, metavar="FILE", help="what `models.py tokens` wrote")
-    parser.add_argument("--limit", type=float, default=1e-4, help="relative difference that is still good")
+    parser.add_argument("--model", required=True, metavar="DIR", help="model directory that `models.py convert` wrote")
+    parser.add_argument("--gguf", metavar="FILE", help="GGUF file to take the weights from (the directory's weights)")
+    parser.add_argument("--logits", metavar="FILE", help="safetensors file with another program's logits for the same tokens")
+    parser.add_argument("--ids", required=True, metavar="FILE", help="token ids that `models.py tokens` wrote")
+    parser.add_argument("--limit", type=float, default=1e-4, help="largest relative difference that passes (1e-4)")
     options = parser.parse_args()
     if options.gguf and options.logits:
-        parser.error("--gguf and --logits: give one of them; another program reads the directory's weights")
+        parser.error("--gguf and --logits: give one of them, because another program reads the directory's weights")
     transformers.utils.logging.disable_progress_bar()
     try:
         return check(options)

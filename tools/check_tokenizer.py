@@ -94,9 +94,10 @@ def check(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gguf", required=True, metavar="FILE")
-    parser.add_argument("--model", required=True, metavar="DIR", help="what `models.py convert` wrote of it")
-    parser.add_argument("text", nargs="*", default=["/usr/share/common-licenses/GPL-3"], metavar="TEXT")
+    parser.add_argument("--gguf", required=True, metavar="FILE", help="GGUF file with the tokenizer")
+    parser.add_argument("--model", required=True, metavar="DIR", help="model directory that `models.py convert` wrote from the GGUF file")
+    parser.add_argument("text", nargs="*", default=["/usr/share/common-licenses/GPL-3"], metavar="TEXT",
+                        help="text files to encode (/usr/share/common-licenses/GPL-3)")
     try:
         return check(parser.parse_args())
     except InputError as error:

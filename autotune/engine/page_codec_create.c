@@ -55,7 +55,7 @@ static xq_status set_stream(gen *g, const struct spec_view *v, const struct spec
     };
     memcpy(s->name, from->name, sizeof s->name);
     if (!*s->name || s->latents * s->latent_width != s->width || !has_places(from))
-        return error_set(err, XQ_ERROR_SPEC, "spec", "layout.streams: not that of a completed spec");
+        return error_set(err, XQ_ERROR_SPEC, "spec", "layout.streams is not the one of a completed spec");
     return gen_unit_map(g, from->order, from->bits, &s->bit_offset, err);
 }
 
@@ -71,7 +71,7 @@ static xq_status set_layout(gen *g, const struct spec_view *v, const struct spec
     codec->tail_bytes = l->tail_bytes;
     if (l->stream_count == 0 || !v->group || !l->tile_tokens || !l->unit_channels || !l->tile_bytes ||
         !l->page_bytes)
-        return error_set(err, XQ_ERROR_SPEC, "spec", "layout: not that of a completed spec");
+        return error_set(err, XQ_ERROR_SPEC, "spec", "layout is not the one of a completed spec");
     for (codec->streams = 0; codec->streams < l->stream_count && err->status == XQ_OK; codec->streams++) {
         page_stream *s = &codec->stream[codec->streams];
         if (set_stream(g, v, &l->streams[codec->streams], s, err) == XQ_OK)

@@ -96,7 +96,7 @@ measure_turn measure_turn_take(const char *uuid, measure_waits *waits, void *use
             close(fd);
     }
     error_set(err, XQ_ERROR_IO, "path", "%s cannot be locked: %s", path,
-              reason ? reason : "others remove it again and again");
+              reason ? reason : "other processes remove it again and again");
     return (measure_turn){-1};
 }
 

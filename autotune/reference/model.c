@@ -179,7 +179,8 @@ xq_status reference_model_read(const char *completed_json, reference_model *out,
     if (model.hidden_size < 1 || model.heads < 1 || model.heads > REFERENCE_MAX_HEADS ||
         model.kv_heads < 1 || model.heads % model.kv_heads || model.head_dim < 2 ||
         model.head_dim > 2 * REFERENCE_MAX_PAIRS)
-        error_set(err, XQ_ERROR_SPEC, "spec", "not a completed spec: no usable \"model\" object");
+        error_set(err, XQ_ERROR_SPEC, "spec",
+                  "the spec is not completed: it has no usable \"model\" object");
     else if (read_features(json, &model, err) == XQ_OK)
         read_rope(cJSON_GetObjectItemCaseSensitive(json, "rope"), &model, err);
     cJSON_Delete(spec);

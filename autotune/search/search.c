@@ -61,7 +61,7 @@ static xq_status try_default(struct search *s, error *err)
     measure(s, s->options->first, false, err);
     if (err->status == XQ_OK && passed(s) > s->options->budget_seconds) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                  "budget: %.3g s do not suffice for one measurement, which takes %.3g s",
+                  "budget: %.3g s is too short for one measurement, which takes %.3g s",
                   s->options->budget_seconds, passed(s));
         return error_field(err, "budget");
     }

@@ -106,7 +106,8 @@ xq_status store_list(store *s, const store_filter *filter, store_visit *visit, v
 xq_status store_best(store *s, const store_filter *filter, store_visit *visit, void *user, error *err)
 {
     if (filter && filter->outcome && *filter->outcome != STORE_MEASURED) {
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "outcome: only what was measured has a best");
+        error_set(err, XQ_ERROR_ARGUMENT, "argument",
+                  "outcome: only measured rows have a best one; valid: measured");
         return error_field(err, "outcome");
     }
     return list(s, STORE_BEST, filter, visit, user, err);

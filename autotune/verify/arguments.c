@@ -68,9 +68,10 @@ static xq_status judge(const verify_state *v, const fault *f, xq_status status, 
         ++*refused;
         return XQ_OK;
     }
-    return error_set(
-        err, XQ_ERROR_INTERNAL, "argument", "%s with a bad %s: %s, field '%s'; should be refused by name",
-        f->attends ? "attend" : "append", f->field, xq_status_name(status), field ? field : "");
+    return error_set(err, XQ_ERROR_INTERNAL, "argument",
+                     "%s with a bad %s: %s, field '%s'; it should be refused by the field's name",
+                     f->attends ? "attend" : "append", f->field, xq_status_name(status),
+                     field ? field : "");
 }
 
 xq_status verify_arguments(verify_memory *m, int implementation, int *refused, error *err)

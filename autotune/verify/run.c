@@ -91,8 +91,9 @@ static void judge_cache(run *r, int layer, int round)
                  "layer %d, round %d: %lld cached values are not those of the host quantizer", layer, round,
                  (long long)result->mismatches);
         else if (!(result->append_error <= 0.51))
-            note(&r->result->part[i], VERIFY_FAILED, "layer %d, round %d: cached values are %.3g steps off",
-                 layer, round, result->append_error);
+            note(&r->result->part[i], VERIFY_FAILED,
+                 "layer %d, round %d: cached values are off by %.3g steps", layer, round,
+                 result->append_error);
     }
 }
 

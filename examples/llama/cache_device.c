@@ -148,8 +148,9 @@ static void device_append(cache *c, int layer, const float *x, int count)
     device_layer *l = &d->layers[layer];
     const int length = d->length + count;
     if (length > d->capacity || count > d->chunk)
-        fail(EXIT_INPUT, "a sequence of %d tokens in pieces of %d; the cache was made for %d and %d",
-             length, count, d->capacity, d->chunk);
+        fail(EXIT_INPUT,
+             "the sequence has %d tokens in pieces of %d; the cache was made for at most %d and %d", length,
+             count, d->capacity, d->chunk);
     set_length(d, length, count, l->plan->info.page_tokens);
     upload_rows(d, d->rows, x, count, d->config->hidden);
     const xq_append_args args = {.struct_size = sizeof args,
@@ -290,7 +291,7 @@ static void open_layers(device *d, sources *s)
     for (int i = 0; i < d->config->layers; i++) {
         const format *f = &d->formats->layer[i];
         if (!f->spec)
-            fail(EXIT_USAGE, "--cache %s runs on --device host alone", method_name(f->method));
+            fail(EXIT_USAGE, "--cache %s: runs only on --device host", method_name(f->method));
         device_layer *l = &d->layers[i];
         l->plan = plan_of(d, f);
         const xq_plan_info *info = &l->plan->info;

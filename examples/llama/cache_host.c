@@ -225,7 +225,7 @@ static void host_append(cache *c, int layer, const float *x, int count)
     host *h = (host *)c;
     const format *f = &h->formats->layer[layer];
     if (h->length + count > h->capacity)
-        fail(EXIT_INPUT, "a sequence of %d tokens; the cache was made for %d", h->length + count,
+        fail(EXIT_INPUT, "the sequence has %d tokens; the cache was made for at most %d", h->length + count,
              h->capacity);
     if (f->method == CACHE_F32 || f->method == CACHE_FP16) {
         append_plain(h, layer, x, count);
@@ -311,7 +311,8 @@ static const float *rounded(host_layer *l, int slot, const char *type, const flo
     l->rounded[slot] = room((size_t)rows * (size_t)cols, sizeof(float));
     if (xq_simulate_weights(type, rows, cols, w, l->rounded[slot]) != XQ_OK)
         fail(EXIT_INPUT,
-             "--weights: '%s' is not valid, or cannot hold this model's; valid: f16, bf16, int8, e4m3",
+             "--weights: '%s' is not valid, or cannot hold this model's weights; valid: f16, bf16, int8, "
+             "e4m3",
              type);
     return l->rounded[slot];
 }

@@ -30,15 +30,17 @@ static int listed_bits(const char *list, int layers, int layer)
         char *end;
         long value = strtol(at, &end, 10);
         if (end == at || (*end && *end != ',') || (*end == ',' && !end[1]))
-            fail(EXIT_USAGE, "--layer-bits: '%s' is no list of numbers", list);
+            fail(EXIT_USAGE,
+                 "--layer-bits: '%s' is no list of numbers; valid: B,B,... with one number for each layer",
+                 list);
         if (value < 1 || value > 16)
-            fail(EXIT_INPUT, "--layer-bits: '%s' has a number that is not from 1 to 16", list);
+            fail(EXIT_INPUT, "--layer-bits: '%s' has a number out of range; valid: 1 to 16", list);
         if (count++ == layer)
             bits = (int)value;
         at = *end ? end + 1 : end;
     }
     if (count != layers)
-        fail(EXIT_INPUT, "--layer-bits lists %d layers; the model has %d", count, layers);
+        fail(EXIT_INPUT, "--layer-bits: it lists %d layers; the model has %d", count, layers);
     return bits;
 }
 

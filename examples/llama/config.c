@@ -60,7 +60,7 @@ static void read_scaling(const config *c, rope_config *rope)
     if (!scaling || (name && strcmp(name, "default") == 0))
         return;
     if (!name || (strcmp(name, "linear") != 0 && strcmp(name, "llama3") != 0))
-        fail(EXIT_INPUT, "config.json: rope_scaling of type '%s'; valid: default, linear, llama3",
+        fail(EXIT_INPUT, "config.json: the type of rope_scaling is '%s'; valid: default, linear, llama3",
              name ? name : "(none)");
     rope->factor = real_of(scaling, "factor", NAN);
     if (strcmp(name, "llama3") == 0) {
@@ -74,7 +74,8 @@ static void read_scaling(const config *c, rope_config *rope)
 static void read_rope(config *c)
 {
     if (item(c, "rope_parameters"))
-        fail(EXIT_INPUT, "config.json: rope_parameters; this example reads rope_theta and rope_scaling");
+        fail(EXIT_INPUT, "config.json: rope_parameters is not supported by this example; it reads "
+                         "rope_theta and rope_scaling");
     c->rope[0] = (rope_config){.theta = real_of(c->json, "rope_theta", c->gemma ? 1e6 : 1e4), .factor = 1};
     c->rope[1] = (rope_config){.theta = real_of(c->json, "rope_local_base_freq", 1e4), .factor = 1};
     read_scaling(c, &c->rope[0]);
@@ -116,7 +117,7 @@ static cJSON *parse_file(const char *path)
     fclose(file);
     cJSON *json = cJSON_ParseWithLength(text, size);
     if (!cJSON_IsObject(json))
-        fail(EXIT_INPUT, "%s: not a JSON object", path);
+        fail(EXIT_INPUT, "%s: the file is no JSON object", path);
     free(text);
     return json;
 }

@@ -89,7 +89,7 @@ static void adopt_prepared(cJSON *cache, const choice *wanted, const char *layer
     static const char *const keys[] = {"method", "groups_k", "groups_v", "rank_k",
                                        "rank_v", "rotation", "feedback"};
     if (!layer_spec)
-        fail(EXIT_INPUT, "%s: layer %d is not in this file", wanted->prepared, layer);
+        fail(EXIT_INPUT, "%s: the file has no layer %d", wanted->prepared, layer);
     cJSON *spec = cJSON_Parse(layer_spec);
     const cJSON *theirs = cJSON_GetObjectItemCaseSensitive(spec, "cache");
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -101,8 +101,8 @@ static void adopt_prepared(cJSON *cache, const choice *wanted, const char *layer
             cJSON_AddItemToObject(cache, keys[i], cJSON_Duplicate(value, 1));
         else if (ours && !cJSON_Compare(ours, value, 1)) {
             char *got = cJSON_PrintUnformatted(value), *want = cJSON_PrintUnformatted(ours);
-            fail(EXIT_INPUT, "%s: layer %d is prepared with %s %s; the cache asks for %s%s",
-                 wanted->prepared, layer, keys[i], got, want, i == 0 ? " (--cache, --first-layers)" : "");
+            fail(EXIT_INPUT, "%s: layer %d is prepared with %s %s; the cache needs %s%s", wanted->prepared,
+                 layer, keys[i], got, want, i == 0 ? " (--cache, --first-layers)" : "");
         }
     }
     cJSON_Delete(spec);
@@ -129,7 +129,7 @@ static int number(const cJSON *object, const char *key)
 {
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
     if (!cJSON_IsNumber(value))
-        fail(EXIT_INPUT, "a completed spec has no number %s", key);
+        fail(EXIT_INPUT, "the completed spec has no number %s", key);
     return (int)value->valuedouble;
 }
 
@@ -192,15 +192,15 @@ static void make_kivi(format *f, const config *c, const choice *wanted, int bits
 {
     const cJSON *group = cJSON_GetObjectItemCaseSensitive(wanted->cache, "group");
     const cJSON *zero = cJSON_GetObjectItemCaseSensitive(wanted->cache, "zero_point"), *item;
-    cJSON_ArrayForEach(item, wanted->cache) if (item != group && item != zero)
-        fail(EXIT_USAGE, "--cache kivi has no %s; valid: --bits, --group, --zero-point", item->string);
+    cJSON_ArrayForEach(item, wanted->cache) if (item != group && item != zero) fail(
+        EXIT_USAGE, "--cache kivi: has no option '%s'; valid: --bits, --group, --zero-point", item->string);
     if (group && (!cJSON_IsNumber(group) || group->valuedouble < 1 || group->valuedouble > 4096))
-        fail(EXIT_INPUT, "--group: --cache kivi takes 1 to 4096");
+        fail(EXIT_INPUT, "--group: valid with --cache kivi: 1 to 4096");
     if (zero && !says(wanted->cache, "zero_point", "float") &&
         !says(wanted->cache, "zero_point", "integer"))
-        fail(EXIT_INPUT, "--zero-point: valid are float, integer");
+        fail(EXIT_INPUT, "--zero-point: valid with --cache kivi: float, integer");
     if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
-        fail(EXIT_INPUT, "--cache kivi takes 2, 3, 4 or 8 bits");
+        fail(EXIT_INPUT, "--bits: valid with --cache kivi: 2, 3, 4, 8");
     f->streams = 2;
     for (int i = 0; i < 2; i++) {
         f->stream[i].width = c->kv_heads * c->head_dim;
@@ -283,8 +283,8 @@ formats *formats_make(const config *c, const choice *wanted, xq_context *context
     double accumulator = 0;
     bool cross = wanted->method == CACHE_X_CL || wanted->method == CACHE_LATENT_CL;
     if (wanted->first_layers < (cross ? 1 : 0) || wanted->first_layers > c->layers)
-        fail(EXIT_INPUT, "--first-layers is %d; it must be %d to %d", wanted->first_layers, cross ? 1 : 0,
-             c->layers);
+        fail(EXIT_INPUT, "--first-layers: %d is not valid; valid: %d to %d", wanted->first_layers,
+             cross ? 1 : 0, c->layers);
     all->layers = c->layers;
     all->layer = room((size_t)c->layers, sizeof *all->layer);
     for (int l = 0; l < c->layers; l++) {

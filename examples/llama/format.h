@@ -13,7 +13,6 @@
 /* A cached matrix of rows of `width` values. Padding is not counted. */
 typedef struct format_stream {
     int width;
-    int tail_width; /* with per-channel groups: values that the tail keeps per token */
     xq_quantizer quantizer;
 } format_stream;
 

@@ -50,13 +50,13 @@ void command_generate(const options *o)
     progress_say("reading the prompt");
     token_list prompt = read_prompt(o);
     if (prompt.count == 0)
-        fail(EXIT_INPUT, "--prompt: no tokens");
+        fail(EXIT_INPUT, "--prompt: it has no tokens");
     const int count = (int)prompt.count;
     session *s = session_open(o, count + o->tokens, count);
     const config *c = &s->model->config;
     float *hidden = room((size_t)count * (size_t)c->hidden, sizeof *hidden);
     float *logits = room((size_t)c->vocabulary, sizeof *logits);
-    progress_say("prompt of %d tokens", count);
+    progress_say("processing a prompt of %d tokens", count);
     model_forward(s->model, s->cache, prompt.ids, count, hidden);
     progress_end();           /* the generated text shows progress, perhaps on the same terminal */
     signal(SIGPIPE, SIG_IGN); /* a decoder that ends early prints the reason itself */

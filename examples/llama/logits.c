@@ -16,7 +16,7 @@ void command_logits(const options *o)
     token_list list = text_read_ids(o->ids);
     const int count = (int)list.count, chunk = o->chunk > 0 && o->chunk < count ? o->chunk : count;
     if (list.count == 0 || list.count > 1 << 20)
-        fail(EXIT_INPUT, "%s: %zu token ids; valid: 1 to %d", o->ids, list.count, 1 << 20);
+        fail(EXIT_INPUT, "%s: %zu token ids are given; valid: 1 to %d", o->ids, list.count, 1 << 20);
     session *s = session_open(o, count, chunk);
     const config *c = &s->model->config;
     for (int i = 0; i < count; i++)

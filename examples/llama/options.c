@@ -11,48 +11,46 @@ static const char help[] =
     "       llama logits MODEL --ids FILE --out FILE  logits [tokens, vocabulary] as safetensors\n"
     "       llama generate MODEL --prompt TEXT        greedy continuation\n"
     "\n"
-    "MODEL is a Hugging Face directory: config.json (llama, gemma3_text), safetensors, tokenizer.json.\n"
+    "MODEL is a Hugging Face directory with config.json (llama, gemma3_text), safetensors, "
+    "tokenizer.json.\n"
     "\n"
     "The cache:\n"
-    "  --cache NAME           f32, fp16 (default), kivi, x, latent, x-cl, latent-cl\n"
-    "  --bits B               2, 3, 4, 8 (default 4)\n"
-    "  --first-layers N       layers that have --first-bits instead (default 3); of x-cl and latent-cl the "
-    "last\n"
-    "                         of them is the base, those before it have the plain method\n"
-    "  --first-bits B         (default 4)\n"
-    "  --layer-bits B,B,...   bits of every layer, instead\n"
+    "  --cache NAME           what is cached: f32, fp16 (default), kivi, x, latent, x-cl, latent-cl\n"
+    "  --bits B               bits of a cached element: 2, 3, 4, 8 (4)\n"
+    "  --first-layers N       first layers, which have --first-bits (3); for x-cl and latent-cl the last "
+    "of\n"
+    "                         them is the base layer, and the others have the plain method\n"
+    "  --first-bits B         bits of the first layers (4)\n"
+    "  --layer-bits B,B,...   bits of each layer, in place of --bits and --first-bits\n"
     "  --group N|row, --axis-k token|channel, --axis-v token|channel, --zero-point float|integer,\n"
-    "  --clip SHARE, --rank N|K,V, --groups N|K,V, --rotation, --no-rotation, --feedback, "
-    "--accumulator-bits "
-    "B,\n"
-    "  --page N:              as of xq's specs\n"
+    "  --clip SHARE, --rank N|K,V, --groups N|K,V, --rotation, --no-rotation, --feedback,\n"
+    "  --accumulator-bits B, --page N\n"
+    "                         the same as for xq's specs\n"
     "  --set cache.KEY=JSON   any other key of a spec's cache\n"
-    "  --weights TYPE         f16 (default), bf16, int8, e4m3: the projections that rematerialize\n"
-    "  --prepared FILE        what `xq prepare` wrote; latent methods and rotated x need it\n"
+    "  --weights TYPE         type of the projections that rematerialize: f16 (default), bf16, int8, e4m3\n"
+    "  --prepared FILE        file that `xq prepare` wrote; latent methods and rotated x need it\n"
     "  --device NAME          host (default): the kernels' arithmetic on the CPU; sim, cuda, auto: the "
     "kernels\n"
     "\n"
     "perplexity:\n"
-    "  --window N             tokens of a window, each a sequence of its own (default 1024)\n"
-    "  --windows N            how many, from the text's beginning (default: all whole ones)\n"
-    "  --chunk N              tokens that are appended before they attend (default: the window; 1: "
-    "decoding)\n"
-    "  --bos auto|none|ID     token that begins a window (auto: the tokenizer's, if it has one)\n"
-    "  --record FILE          with --cache fp16: keeps its predictions, for other caches to be compared "
-    "with\n"
-    "  --reference FILE       what --record wrote for this model and text: adds the KL divergence from it, "
-    "its\n"
-    "                         mean and 99th percentile over tokens in nats, and the share of tokens with "
+    "  --window N             tokens of a window; each window is a sequence of its own (1024)\n"
+    "  --windows N            windows from the beginning of the text (all whole windows)\n"
+    "  --chunk N              tokens that are appended before they attend; 1: decoding (the window)\n"
+    "  --bos auto|none|ID     token that begins a window; auto: the tokenizer's, if it has one (auto)\n"
+    "  --record FILE          file to keep the predictions in, which other caches are then compared with;\n"
+    "                         needs --cache fp16\n"
+    "  --reference FILE       file that --record wrote for this model and text; the result then has the "
+    "KL\n"
+    "                         divergence from it, its mean and 99th percentile over tokens in nats, and "
     "the\n"
-    "                         same most likely successor\n"
-    "  --reference-windows N  windows, from the first, that are recorded or compared (default: all there "
-    "are)\n"
-    "  --json FILE|-          the result as JSON\n"
-    "  --quiet                no progress\n"
+    "                         share of tokens with the same most likely successor\n"
+    "  --reference-windows N  first windows that are recorded or compared (all)\n"
+    "  --json FILE|-          file to write the result to, as JSON; - is stdout\n"
+    "  --quiet                print no progress\n"
     "generate:\n"
-    "  --tokens N             (default 64)\n"
+    "  --tokens N             tokens to generate (64)\n"
     "\n"
-    "  --python PROGRAM       with the package `tokenizers` (default $PYTHON, else python3)\n";
+    "  --python PROGRAM       Python with the package `tokenizers` ($PYTHON, or else python3)\n";
 
 /* ------------------------------------------------------------------ values */
 
@@ -127,7 +125,7 @@ static void set_any(choice *c, const char *value)
     snprintf(key, sizeof key, "%.*s", (int)(equals - value - 6), value + 6);
     cJSON *json = cJSON_ParseWithOpts(equals + 1, NULL, 1);
     if (!json)
-        fail(EXIT_USAGE, "--set: '%s' is no JSON", equals + 1);
+        fail(EXIT_USAGE, "--set: '%s' is not JSON", equals + 1);
     if (has_infinity(json))
         fail(EXIT_USAGE, "--set: '%s' holds a number that is too large", equals + 1);
     if (strcmp(key, "groups") == 0) { /* groups stands for both groups_k and groups_v */
@@ -211,7 +209,7 @@ static bool read_option(options *o, const char *option, const char *value)
         o->bos = strcmp(value, "auto") == 0 ? BOS_AUTO
                  : strcmp(value, "none") == 0
                      ? BOS_NONE
-                     : whole("--bos: neither auto nor none, and", value, 0, 1 << 24);
+                     : whole("--bos: it is neither auto nor none, and", value, 0, 1 << 24);
     else
         return read_cache_option(&o->choice, option, value);
     return true;
@@ -237,7 +235,8 @@ static void check_use(const char *command, const char *option)
                 {"--tokens", "generate"}};
     for (size_t i = 0; i < sizeof uses / sizeof uses[0]; i++)
         if (strcmp(option, uses[i].option) == 0 && !strstr(uses[i].commands, command))
-            fail(EXIT_USAGE, "%s: %s has no use for it; it is for %s", option, command, uses[i].commands);
+            fail(EXIT_USAGE, "%s: has no effect on %s, only on %s; leave it out", option, command,
+                 uses[i].commands);
 }
 
 /* The meaning of --rank depends on --cache, which may come after it, so --rank is set last. */
@@ -252,7 +251,7 @@ static void read_options(options *o, int count, char **arguments, const char **p
         }
         if (strncmp(option, "--", 2) != 0) {
             if (*positionals == 2)
-                fail(EXIT_USAGE, "'%s' is one argument too many; --help lists them", option);
+                fail(EXIT_USAGE, "'%s' is one argument too many; --help lists the arguments", option);
             positional[(*positionals)++] = option;
             continue;
         }
@@ -295,11 +294,12 @@ static void check_name(const char *command)
 static void check_reference(const options *o)
 {
     if (o->record && o->choice.method != CACHE_FP16)
-        fail(EXIT_USAGE, "--record: --cache %s is no reference; valid: fp16",
+        fail(EXIT_USAGE, "--record: --cache %s makes no reference; valid: fp16",
              method_name(o->choice.method));
     if (o->record && o->reference)
-        fail(EXIT_USAGE, "--record and --reference exclude each other: a run makes a reference, or is "
-                         "compared with one");
+        fail(
+            EXIT_USAGE,
+            "--record and --reference: give one of them; a run makes a reference, or is compared with one");
     if (o->reference_windows > 0 && !o->record && !o->reference)
         fail(EXIT_USAGE, "--reference-windows needs --record FILE or --reference FILE");
 }
@@ -309,7 +309,7 @@ static void check_command(const options *o, int positionals)
     const bool perplexity = strcmp(o->command, "perplexity") == 0,
                logits = strcmp(o->command, "logits") == 0;
     if (positionals != (perplexity ? 2 : 1))
-        fail(EXIT_USAGE, "%s takes %s; --help shows how", o->command,
+        fail(EXIT_USAGE, "%s takes %s; --help shows the usage", o->command,
              perplexity ? "a model directory and a text file" : "a model directory");
     if (logits && (!o->ids || !o->out))
         fail(EXIT_USAGE, "logits needs --ids FILE and --out FILE");
@@ -318,7 +318,7 @@ static void check_command(const options *o, int positionals)
     check_reference(o);
     const cJSON *key = o->choice.cache->child;
     if (o->choice.method < CACHE_KIVI && (key || o->choice.widths))
-        fail(EXIT_USAGE, "--cache %s has no option '%s'", method_name(o->choice.method),
+        fail(EXIT_USAGE, "--cache %s: has no option '%s'; leave it out", method_name(o->choice.method),
              key ? key->string : o->choice.widths);
 }
 

@@ -41,7 +41,10 @@ static int count_windows(const options *o, const token_list *text, int per_windo
 {
     int have = (int)(text->count / (size_t)per_window);
     if (have == 0 || o->windows > have)
-        fail(EXIT_INPUT, "%s: %zu tokens are %d windows of %d", o->text, text->count, have, per_window);
+        fail(EXIT_INPUT,
+             "%s: the text has %zu tokens, which make %d windows of %d; give fewer --windows or a longer "
+             "text",
+             o->text, text->count, have, per_window);
     return o->windows > 0 ? o->windows : have;
 }
 
@@ -78,8 +81,8 @@ static void check_ids(const token_list *text, int bos, const config *c, const ch
 static int reference_count(const options *o, int most)
 {
     if (o->reference_windows > most)
-        fail(EXIT_INPUT, "--reference-windows: %d is more than there are; valid: 1 to %d",
-             o->reference_windows, most);
+        fail(EXIT_INPUT, "--reference-windows: %d is not valid; valid: 1 to %d", o->reference_windows,
+             most);
     return o->reference_windows > 0 ? o->reference_windows : most;
 }
 

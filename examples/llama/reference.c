@@ -57,7 +57,8 @@ static void check_notes(const char *path, const tensors *file, const cJSON *note
     {
         const char *found = tensors_note(file, note->string);
         if (strcmp(note->string, "format") == 0 && (!found || strcmp(found, format) != 0))
-            fail(EXIT_INPUT, "%s: format: '%s'; valid: '%s', which `llama perplexity --record` writes",
+            fail(EXIT_INPUT,
+                 "%s: format: '%s' is not known; valid: '%s', which `llama perplexity --record` writes",
                  path, found ? found : "(none)", format);
         if (!found || strcmp(found, note->valuestring) != 0)
             fail(EXIT_INPUT, "%s: %s: the reference was recorded with %s, and this run has %s", path,

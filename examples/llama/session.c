@@ -47,7 +47,7 @@ session *session_open(const options *o, int tokens, int chunk)
     const config *c = &s->model->config;
     const bool host = strcmp(o->device, "host") == 0;
     if (tokens > c->longest)
-        fail(EXIT_INPUT, "a sequence of %d tokens; the model takes at most %d", tokens, c->longest);
+        fail(EXIT_INPUT, "the sequence has %d tokens; the model takes at most %d", tokens, c->longest);
     s->context = open_context(host ? "sim" : o->device); /* the host's cache needs it for specs alone */
     progress_say("making the caches");
     xq_prepared *prepared = prepared_open(&s->choice, c, s->context);

@@ -21,12 +21,13 @@ xq_prepared *prepared_open(const choice *wanted, const config *c, xq_context *co
     if (!wanted->prepared)
         return NULL;
     if (wanted->method < CACHE_X)
-        fail(EXIT_USAGE, "--prepared: --cache %s has no use for it", method_name(wanted->method));
+        fail(EXIT_USAGE, "--prepared: has no effect with --cache %s; leave it out",
+             method_name(wanted->method));
     check(context, xq_prepared_open(context, wanted->prepared, &prepared), wanted->prepared);
     check(context, xq_prepared_query(prepared, &info), wanted->prepared);
     if (info.layers != c->layers)
-        fail(EXIT_INPUT, "%s: prepared from a model of %d layers; this one has %d", wanted->prepared,
-             info.layers, c->layers);
+        fail(EXIT_INPUT, "%s: the file was prepared from a model of %d layers; this one has %d",
+             wanted->prepared, info.layers, c->layers);
     return prepared;
 }
 

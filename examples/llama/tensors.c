@@ -60,7 +60,7 @@ static void open_shard(shard *s, char *path)
     for (int i = 0; i < PREFIX && s->size >= PREFIX; i++)
         header |= (uint64_t)s->map[i] << 8 * i;
     if (s->size < PREFIX || header > s->size - PREFIX)
-        fail(EXIT_INPUT, "%s: not a safetensors file, or a truncated one", s->path);
+        fail(EXIT_INPUT, "%s: this is no safetensors file, or it is truncated", s->path);
     s->header = cJSON_ParseWithLength((const char *)s->map + PREFIX, header);
     if (!cJSON_IsObject(s->header))
         fail(EXIT_INPUT, "%s: its header is no JSON object", s->path);
@@ -77,7 +77,7 @@ static cJSON *read_index(const char *path)
     cJSON *files = cJSON_DetachItemFromObjectCaseSensitive(index, "weight_map");
     cJSON_Delete(index);
     if (!cJSON_IsObject(files))
-        fail(EXIT_INPUT, "%s: no JSON object with a \"weight_map\"", path);
+        fail(EXIT_INPUT, "%s: this is no JSON object with a \"weight_map\"", path);
     return files;
 }
 
@@ -267,7 +267,7 @@ static const uint8_t *data_of(const shard *s, const cJSON *entry, int width, int
     size_t bytes = (size_t)((rows > 0 ? rows : 1) * cols * width);
     double begin = number(offsets, 0), end = number(offsets, 1);
     if (!(begin >= 0) || end - begin != (double)bytes || end > (double)s->data_size)
-        fail(EXIT_INPUT, "%s: %s lies at bytes %.0f to %.0f of %zu, and should have %zu", s->path,
+        fail(EXIT_INPUT, "%s: %s lies at bytes %.0f to %.0f of %zu, and should have %zu bytes", s->path,
              entry->string, begin, end, s->data_size, bytes);
     return s->data + (size_t)begin;
 }
@@ -284,7 +284,8 @@ float *tensors_read(const tensors *t, const char *name, int64_t rows, int64_t co
     widen(type, data, count, values);
     for (size_t i = 0; i < count; i++)
         if (!isfinite(values[i]))
-            fail(EXIT_INPUT, "%s: %s holds %g at element %zu", s->path, name, (double)values[i], i);
+            fail(EXIT_INPUT, "%s: %s holds %g at element %zu; every value must be finite", s->path, name,
+                 (double)values[i], i);
     return values;
 }
 

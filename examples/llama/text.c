@@ -53,7 +53,7 @@ static void finish(FILE *pipe)
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
     if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_FOUND)
-        fail(EXIT_INPUT, "--python: '%s' cannot be run", interpreter);
+        fail(EXIT_INPUT, "--python: cannot run '%s'", interpreter);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         progress_end();
         exit(EXIT_INPUT);
@@ -97,7 +97,7 @@ token_list text_read_ids(const char *path)
         fail(EXIT_INPUT, "%s: %s", path, strerror(errno));
     for (int c; (c = fgetc(file)) != EOF;) {
         if (c == '-' || id > INT32_MAX / 16)
-            fail(EXIT_INPUT, "%s: token ids are whole numbers from 0", path);
+            fail(EXIT_INPUT, "%s: valid token ids are whole numbers from 0", path);
         if (isdigit(c)) {
             id = (id < 0 ? 0 : id * 10) + (c - '0');
         } else if (id >= 0) {

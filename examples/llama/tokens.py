@@ -26,7 +26,7 @@ def open_tokenizer(folder):
     try:
         return tokenizers.Tokenizer.from_file(path)
     except Exception as error:
-        fail(f"{path}: not a tokenizer ({error})")
+        fail(f"{path}: this is no tokenizer ({error})")
 
 
 def read_text(path):
@@ -36,7 +36,7 @@ def read_text(path):
     except OSError as error:
         fail(f"{path}: {error.strerror}")
     except UnicodeDecodeError as error:
-        fail(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})")
+        fail(f"{path}: this is not UTF-8 text ({error.reason} at byte {error.start})")
 
 
 def encode(tokenizer, text):

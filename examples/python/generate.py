@@ -25,19 +25,21 @@ import xq.transformers
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="generate.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="directory with config.json, safetensors and tokenizer.json")
-    parser.add_argument("--prompt", action="append", metavar="TEXT", help="may be repeated: the prompts are one batch")
+    parser.add_argument("--prompt", action="append", metavar="TEXT", help="text to continue; prompts form one batch (may be repeated)")
     parser.add_argument("--tokens", type=int, default=24, metavar="N", help="new tokens of each text (24)")
-    parser.add_argument("--bits", type=int, default=4, metavar="B", help="of a cached number: 2, 3, 4, 8 (4)")
+    parser.add_argument("--bits", type=int, default=4, metavar="B", help="bits of a cached element: 2, 3, 4, 8 (4)")
     parser.add_argument("--method", choices=("latent", "x", "latent-cl", "x-cl"), help="what is cached (latent)")
-    parser.add_argument("--prepared", metavar="FILE", help="what `xq prepare` made of MODEL; without it that is done now")
+    parser.add_argument("--prepared", metavar="FILE", help="prepared weights of MODEL, written by `xq prepare` (prepared now)")
     parser.add_argument("--prefill", choices=("torch", "xq"), default="torch",
-                        help="who attends over the prompt: the model's own attention, or the kernels over the cache (torch)")
+                        help="attention over the prompt: torch is the model's own, xq is the kernels over the cache (torch)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
-                        help="cpu runs xq's software device, a few tokens a second for small models (cuda where there is one)")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="of the model (float32 on the CPU, else bfloat16)")
-    parser.add_argument("--perplexity", metavar="FILE", help="a UTF-8 text")
-    parser.add_argument("--window", type=int, default=128, metavar="N", help="tokens that are looked at together (128)")
-    parser.add_argument("--windows", type=int, default=1, metavar="N", help="how many of them (1)")
+                        help="device of the model; cpu runs xq's software device, at a few tokens a second for small models "
+                             "(cuda if there is a GPU, else cpu)")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"),
+                        help="type of the model's weights (float32 on the CPU, else bfloat16)")
+    parser.add_argument("--perplexity", metavar="FILE", help="UTF-8 text whose perplexity is computed")
+    parser.add_argument("--window", type=int, default=128, metavar="N", help="tokens of a window of that text (128)")
+    parser.add_argument("--windows", type=int, default=1, metavar="N", help="windows of that text (1)")
     options = parser.parse_args(arguments)
     for name, least in (("tokens", 1), ("window", 2), ("windows", 1)):
         if getattr(options, name) < least:

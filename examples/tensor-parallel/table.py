@@ -60,7 +60,7 @@ def rows(model, bits, rank):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bits", type=int, default=4)
+    parser.add_argument("--bits", type=int, default=4, help="bits of a cached element (4)")
     parser.add_argument("--rank", type=int, default=256, help="columns of the truncated latents (256)")
     arguments = parser.parse_args()
     print("| model | cache | " + " | ".join(f"TP {n}" for n in RANKS) + " |")

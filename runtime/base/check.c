@@ -9,7 +9,7 @@ static bool fail(const char *field, error *err)
 bool check_pointer_failed(const char *field, uint64_t pointer, unsigned alignment, error *err)
 {
     if (!pointer)
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must not be null", field);
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", field);
     else
         error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s is 0x%llx, which is not aligned to %u bytes",
                   field, (unsigned long long)pointer, alignment);

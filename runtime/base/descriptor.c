@@ -1,4 +1,5 @@
 #include "descriptor.h"
+#include "check.h"
 
 #include <string.h>
 
@@ -7,20 +8,17 @@ enum { LARGEST = 4096 };
 
 static xq_status given_size(const void *given, size_t first, const char *name, size_t *bytes, error *err)
 {
-    if (!given) {
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", name);
-        return error_field(err, name);
-    }
+    if (!check_not_null(name, given, err))
+        return err->status;
     memcpy(bytes, given, sizeof *bytes);
     /* Every version of a descriptor ends at the end of its padding. A size between two such ends cuts a
      * field. */
     if (*bytes >= first && *bytes <= LARGEST && *bytes % sizeof *bytes == 0)
         return XQ_OK;
-    error_set(
-        err, XQ_ERROR_ARGUMENT, "argument",
-        "%s: struct_size is %zu, that of no version of it (the first had %zu bytes); initialize it with "
-        "its XQ_..._INIT",
-        name, *bytes, first);
+    error_set(err, XQ_ERROR_ARGUMENT, "argument",
+              "%s: struct_size is %zu, which is the size of no version of it (the first had %zu bytes); "
+              "initialize it with its XQ_..._INIT",
+              name, *bytes, first);
     return error_field(err, "struct_size");
 }
 

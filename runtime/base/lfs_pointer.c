@@ -7,8 +7,9 @@ xq_status lfs_pointer_refuse(const char *path, const void *data, size_t size, er
     static const char head[] = "version https://git-lfs.github.com/spec/";
     if (size < sizeof head - 1 || memcmp(data, head, sizeof head - 1) != 0)
         return XQ_OK;
-    error_set(err, XQ_ERROR_FORMAT, "file",
-              "%s: a Git LFS pointer, not the file itself; `git lfs pull` in its folder fetches that",
-              path);
+    error_set(
+        err, XQ_ERROR_FORMAT, "file",
+        "%s: this is a Git LFS pointer, not the file itself; `git lfs pull` in its folder fetches the file",
+        path);
     return error_at(err, path, 0);
 }

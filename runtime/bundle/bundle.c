@@ -59,7 +59,7 @@ static xq_status no_image(const device_properties *p, const char *name, const er
     if (!*targets)
         return unknown_name(name, err);
     return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
-                     "plan '%s' is compiled for %s, and %s (%s) runs none of that%s%s", name, targets,
+                     "plan '%s' is compiled for %s, and %s (%s) runs none of these%s%s", name, targets,
                      p->name, p->arch, why->status == XQ_OK ? "" : ": ", why->message);
 }
 
@@ -88,7 +88,7 @@ static unsigned char *read_file(const char *folder, const xq_bundle_image *image
     else if (!f || ferror(f))
         cannot_read(path, f ? errno : why, err);
     else if (bytes != image->bytes)
-        error_set(err, XQ_ERROR_FORMAT, "file", "%s is not the bundle's file: that has %zu bytes", path,
+        error_set(err, XQ_ERROR_FORMAT, "file", "%s is not the bundle's file, which has %zu bytes", path,
                   image->bytes);
     if (f)
         fclose(f);

@@ -66,8 +66,8 @@ static xq_status check_store(const cache *c, error *err)
 {
     struct stat st;
     const char *why = stat(c->dir, &st) != 0       ? strerror(errno)
-                      : !S_ISDIR(st.st_mode)       ? "is no folder"
-                      : stat(c->kernels, &st) != 0 ? "has no folder `kernels`"
+                      : !S_ISDIR(st.st_mode)       ? "it is no folder"
+                      : stat(c->kernels, &st) != 0 ? "it has no folder `kernels`"
                       : !S_ISDIR(st.st_mode)       ? "its `kernels` is no folder"
                                                    : NULL;
     if (!why)
@@ -280,11 +280,12 @@ bool cache_load(cache *c, const cache_key *key, cache_entry *out)
         return false;
     enum cache_state state = cache_read(c, key->name, out);
     if (state == CACHE_DAMAGED && c->is_store)
-        log_message(&c->log, XQ_LOG_WARNING, "kernel store entry %s/%s is damaged; looking further",
+        log_message(&c->log, XQ_LOG_WARNING, "kernel store entry %s/%s is damaged; the search goes on",
                     c->kernels, key->name);
     else if (state == CACHE_DAMAGED)
-        log_message(&c->log, XQ_LOG_WARNING, "kernel cache entry %s/%s is damaged; compiling again",
-                    c->kernels, key->name);
+        log_message(&c->log, XQ_LOG_WARNING,
+                    "kernel cache entry %s/%s is damaged; the kernel is compiled again", c->kernels,
+                    key->name);
     if (state == CACHE_WHOLE && !c->is_store)
         note_use(c, key->name);
     return state == CACHE_WHOLE;
@@ -428,12 +429,12 @@ void cache_store(cache *c, const cache_key *key, const cache_entry *entry)
         return;
     if (c->why_none)
         log_message(&c->log, XQ_LOG_WARNING,
-                    "there is no kernel cache (%s, nor are XQ_CACHE_DIR and XDG_CACHE_HOME); kernels are "
-                    "compiled anew each time",
+                    "there is no kernel cache (%s, and XQ_CACHE_DIR and XDG_CACHE_HOME are not set); "
+                    "kernels are compiled each time",
                     c->why_none);
     else
         log_message(&c->log, XQ_LOG_WARNING,
-                    "kernel cache %s cannot be written (%s); kernels are compiled anew each time", c->dir,
+                    "kernel cache %s cannot be written (%s); kernels are compiled each time", c->dir,
                     strerror(failure));
 }
 

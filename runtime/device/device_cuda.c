@@ -164,7 +164,7 @@ static xq_status cuda_module_load(device *base, const void *image, size_t bytes,
         return error_set(err, XQ_ERROR_MEMORY, "device", "out of memory");
     m->device = d;
     snprintf(m->name, sizeof m->name, "%s", name);
-    snprintf(what, sizeof what, "loading kernel %s on %s: cuModuleLoadDataEx", m->name,
+    snprintf(what, sizeof what, "cannot load kernel %s on %s: cuModuleLoadDataEx", m->name,
              base->properties.arch);
     IN_CONTEXT(d, what, err, d->api.module_load(&m->handle, image, 2, names, values));
     if (err->status == XQ_OK) {
@@ -253,7 +253,7 @@ static xq_status launch_failed(struct cuda_device *d, const device_launch *l, cu
     if (l->cluster > 1)
         snprintf(clusters, sizeof clusters, " in clusters of %u", l->cluster);
     snprintf(what, sizeof what,
-             "launching %s with grid %ux%ux%u%s, block %ux%ux%u, %u shared bytes: cuLaunchKernel%s",
+             "cannot launch %s with grid %ux%ux%u%s, block %ux%ux%u, %u shared bytes: cuLaunchKernel%s",
              l->function->entry, l->grid[0], l->grid[1], l->grid[2], clusters, l->block[0], l->block[1],
              l->block[2], l->shared_bytes, l->cluster > 1 ? "Ex" : "");
     return cuda_api_check(&d->api, result, XQ_ERROR_DEVICE, what, err);
@@ -405,8 +405,8 @@ static void cuda_graph_destroy(device_graph *g)
 
 static xq_status bad_mark(int index, error *err)
 {
-    return error_set(err, XQ_ERROR_ARGUMENT, "device", "mark %d is not set; marks are 0 to %d", index,
-                     MARKS - 1);
+    return error_set(err, XQ_ERROR_ARGUMENT, "device",
+                     "mark %d is out of range, or was not set; valid: 0 to %d", index, MARKS - 1);
 }
 
 static xq_status cuda_mark(device *base, void *stream, int index, error *err)
@@ -441,7 +441,7 @@ static xq_status cuda_elapsed(device *base, int from, int to, double *millisecon
 static xq_status no_counters(error *err)
 {
     return error_set(err, XQ_ERROR_UNSUPPORTED, "device",
-                     "a GPU has no counters of its own; use the software device (--device sim)");
+                     "a GPU does not count what kernels do; use the software device (--device sim)");
 }
 
 static xq_status cuda_counters(device *base, device_counters *out, error *err)

@@ -61,8 +61,8 @@ static bool check_cost_block(const char *field, const float *cost, int64_t block
     for (int64_t i = 0; i < block; i++)
         if (!factor_cost_row(cost, block, i, shift, factor)) {
             error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                      "%s is not positive semidefinite: rows %lld to %lld with fewer columns", field,
-                      (long long)first, (long long)(first + i));
+                      "%s is not positive semidefinite in rows %lld to %lld", field, (long long)first,
+                      (long long)(first + i));
             return refuse_cost(field, err);
         }
     return true;

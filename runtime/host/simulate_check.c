@@ -26,8 +26,8 @@ static bool check_latents(int32_t latents, int64_t width, error *err)
         return false;
     if (latents == 0 || width % latents == 0)
         return true;
-    error_set(err, XQ_ERROR_ARGUMENT, "argument",
-              "quantizer.latents is %d, which does not divide width, %lld", (int)latents, (long long)width);
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "quantizer.latents is %d; valid: divisors of width, %lld",
+              (int)latents, (long long)width);
     return refuse_quantizer("quantizer.latents", err);
 }
 
@@ -69,7 +69,7 @@ static bool check_block(const xq_quantizer *q, int64_t cols, int64_t block, erro
     if (most % block == 0)
         return true;
     error_set(err, XQ_ERROR_ARGUMENT, "argument",
-              "block is %lld, which does not divide the columns of a latent, %lld", (long long)block,
+              "block is %lld; valid: divisors of the columns of a latent, %lld", (long long)block,
               (long long)most);
     return refuse_quantizer("block", err);
 }
@@ -82,7 +82,7 @@ bool simulate_check_feedback(const xq_quantizer *q, int64_t cols, const float *a
         return false;
     if (q->latents > 0 && cols % q->latents) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                  "cols is %lld, of which quantizer.latents, %d, is no divisor", (long long)cols,
+                  "cols is %lld; valid: multiples of quantizer.latents, %d", (long long)cols,
                   (int)q->latents);
         return refuse_quantizer("cols", err);
     }

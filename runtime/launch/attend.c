@@ -45,7 +45,7 @@ static bool check_mask(const xq_attend_args *a, int64_t max_queries, error *err)
     if (!a->tree_mask)
         return check_unused("mask_words", a->mask_words, "there is no tree_mask", err);
     if (!a->query_position)
-        return refuse_call("query_position", "must not be null where there is a tree_mask", err);
+        return refuse_call("query_position", "must not be NULL if there is a tree_mask", err);
     return check_pointer("tree_mask", a->tree_mask, 4, err) &&
            check_range("mask_words", a->mask_words, (max_queries + 31) / 32, INT32_MAX, err);
 }
@@ -62,8 +62,7 @@ static bool count_queries(struct plan_attend_call *c, error *err)
             many, "is for plans with max_queries above 1, or with \"queries\": \"many\" in the spec", err);
     c->queries = a->queries ? a->queries : a->table.batch;
     if (!a->query_indptr && c->queries != a->table.batch)
-        return refuse_call("query_indptr",
-                           "must not be null where there is not one query for each sequence", err);
+        return refuse_call("query_indptr", "must not be NULL unless each sequence has one query", err);
     c->kernels = plan_pick(plan, kind, a->table.batch, a->max_tokens);
     const bool one = kind == PLAN_ONE;
     if (!check_limit("queries", c->queries, 1, one ? plan->max_batch : plan->max_total_queries,

@@ -11,8 +11,8 @@
 
 static xq_status bad_device(const char *name, error *err)
 {
-    error_set(err, XQ_ERROR_ARGUMENT, "argument", "device '%s' is none of auto, cuda, cuda:N%s", name,
-              device_software ? ", sim, sim:GPU (GPU one of h100, h200, a100, rtx4090)" : "");
+    error_set(err, XQ_ERROR_ARGUMENT, "argument", "device '%s' is not valid; valid: auto, cuda, cuda:N%s",
+              name, device_software ? ", sim, sim:GPU (GPU is h100, h200, a100 or rtx4090)" : "");
     return error_field(err, "device");
 }
 

@@ -71,7 +71,7 @@ void fault_log_close(xq_context *context, fault_log *log)
     error err = ERROR_INIT;
     if (fault_log_take(context, log, &err) != XQ_OK)
         log_message(&context->log, XQ_LOG_WARNING,
-                    "a checked plan is destroyed with a fault unreported: %s", err.message);
+                    "a checked plan is destroyed before its fault was reported: %s", err.message);
     error_clear(&err);
     leave_list(context, log);
     release(log);

@@ -86,9 +86,9 @@ static xq_status query_error(const struct xq_fault *f, error *err)
             f->limit, f->sequence, f->value);
     case XQ_FAULT_TREE:
         SAY("tree_mask",
-            "tree_mask makes the %lld queries of sequence %d drafts, its last tokens, and it has %lld "
-            "tokens; valid: at most as many queries as tokens",
-            f->value, f->sequence, f->limit);
+            "sequence %d has %lld tokens, and with tree_mask its %lld queries are its last tokens; valid: "
+            "at most as many queries as tokens",
+            f->sequence, f->limit, f->value);
     case XQ_FAULT_QUERY_POSITION:
         SAY("query_position", "query_position[%lld] (sequence %d) is %lld; valid: 0 and above", f->index,
             f->sequence, f->value);
@@ -132,8 +132,8 @@ static xq_status append_indptr_error(const struct xq_fault *f, error *err)
             f->index, f->value, f->limit, f->index);
     case XQ_FAULT_APPEND_POSITION:
         SAY("token_position",
-            "token_position[%lld] (sequence %d) is %lld; valid: %lld, as a sequence's rows are its last "
-            "tokens, in order",
+            "token_position[%lld] (sequence %d) is %lld; valid: %lld, because a sequence's rows are its "
+            "last tokens, in order",
             f->index, f->sequence, f->value, f->limit);
     default:
         return XQ_OK;

@@ -75,8 +75,8 @@ static xq_status copy_array(device *d, const struct array *a, struct xq_check_pa
     if (!*copy)
         return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
     if (d->ops->read(d, *copy, pointer, (size_t)count * sizeof(int), &why) != XQ_OK) {
-        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must be %lld int32 on the device; %s", a->name,
-                  (long long)count, why.message);
+        error_set(err, XQ_ERROR_ARGUMENT, "argument", "%s must point to %lld int32 on the device; %s",
+                  a->name, (long long)count, why.message);
         error_clear(&why);
         return error_field(err, a->name);
     }

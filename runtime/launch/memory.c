@@ -1,11 +1,11 @@
 /* Device memory through the public API. */
+#include "../base/check.h"
 #include "fault_log.h"
 
 static xq_status null_argument(xq_context *context, const char *name)
 {
     error err = ERROR_INIT;
-    error_set(&err, XQ_ERROR_ARGUMENT, "argument", "%s must not be NULL", name);
-    error_field(&err, name);
+    check_not_null(name, NULL, &err);
     return context_fail(context, &err);
 }
 

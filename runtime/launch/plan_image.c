@@ -129,7 +129,7 @@ static void visit_matrix(struct image_codec *c, const struct shape *s, struct sh
     if (bytes == 1)
         check_place(c, "scale_offset", m->scale_offset, (int64_t)m->cols * 4, all);
     if (m->sum_rows > 0 && m->type != WEIGHT_INT8)
-        image_refuse(c, "sum_rows", "is for int8 weights alone");
+        image_refuse(c, "sum_rows", "is for int8 weights only");
     if (m->sum_rows > 0)
         check_place(c, "sum_offset", m->sum_offset,
                     ((int64_t)m->rows + m->sum_rows - 1) / m->sum_rows * m->cols * 4, all);
@@ -239,7 +239,7 @@ static void visit_variants(struct image_codec *c, xq_plan *p)
             memcpy(p->pick[q], picks, bytes);
         for (size_t i = 0; i < sizeof p->pick[q]; i++)
             if ((&p->pick[q][0][0])[i] >= (p->variants[q] ? p->variants[q] : 1))
-                image_refuse(c, "pick", "names a kernel that there is not");
+                image_refuse(c, "pick", "names a kernel that does not exist");
         for (int v = 0; v < p->variants[q]; v++)
             p->attention[q][v].partial_share =
                 image_real(c, "partial_share", p->attention[q][v].partial_share, 0, 1e3);
@@ -337,12 +337,12 @@ xq_status plan_image_check(const void *given, size_t bytes, error *err)
 {
     const unsigned char *image = (const unsigned char *)given;
     if (bytes < HEADER_BYTES || memcmp(image, magic, sizeof magic) != 0)
-        REFUSE("these %zu bytes do not begin as one does", bytes);
+        REFUSE("the %zu bytes do not begin like a plan image", bytes);
     if (get(image, AT_VERSION) != PLAN_IMAGE_VERSION)
-        REFUSE("it has version %llu; this library reads version %d: save the plan again",
+        REFUSE("it has version %llu, and this library reads version %d; save the plan again",
                (unsigned long long)get(image, AT_VERSION), PLAN_IMAGE_VERSION);
     if (get(image, AT_BYTES) != bytes)
-        REFUSE("%zu bytes are given; it says that it has %llu", bytes,
+        REFUSE("%zu bytes are given, and its header states %llu", bytes,
                (unsigned long long)get(image, AT_BYTES));
     return XQ_OK;
 }
@@ -372,6 +372,6 @@ xq_status plan_image_read(const void *image, size_t bytes, xq_plan *plan, struct
     };
     visit_plan(&c, plan, code);
     if (err->status == XQ_OK && c.at != bytes)
-        REFUSE("it has %zu bytes behind its end", bytes - c.at);
+        REFUSE("%zu bytes follow its end", bytes - c.at);
     return err->status;
 }

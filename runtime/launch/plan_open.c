@@ -97,7 +97,7 @@ static xq_status set_checks(xq_plan *p, error *err)
         p->checks |= PLAN_CHECKS_ON_DEVICE;
     if (p->pool_pages && !p->checks) {
         error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                  "pool_pages is %lld, and nothing would look at it; valid on a GPU without `checked`: 0",
+                  "pool_pages is %lld, and would have no effect on a GPU without `checked`; valid: 0",
                   (long long)p->pool_pages);
         return error_field(err, "pool_pages");
     }

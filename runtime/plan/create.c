@@ -52,7 +52,7 @@ static xq_status set_queries(xq_plan *p, const xq_plan_options *o, error *err)
     if (p->max_total_queries <= INT32_MAX)
         return XQ_OK;
     error_set(err, XQ_ERROR_ARGUMENT, "argument",
-              "max_total_queries is left 0, and max_batch * max_queries (%lld) is too much; valid: 1 to %d",
+              "max_total_queries is 0, and max_batch * max_queries (%lld) is too large; valid: 1 to %d",
               (long long)p->max_total_queries, INT32_MAX);
     return error_field(err, "max_total_queries");
 }
@@ -298,7 +298,7 @@ static xq_status state(struct making *m, error *err)
         return err->status;
     if (o->checked && !p->shape.checked) {
         error_set(err, XQ_ERROR_SPEC, "spec",
-                  "checked is false, and the plan's options ask for it; leave it out");
+                  "checked is false, and the plan's options set it; leave it out");
         return error_field(err, "checked");
     }
     return XQ_OK;
@@ -415,8 +415,8 @@ static bool give_up_tuning(struct making *m, const error *why)
             continue;
         m->untuned[m->untuned_count++] = family;
         log_message(&m->context->log, XQ_LOG_WARNING,
-                    "%s: the parameters of a table of tuned parameters do not work here, and its defaults "
-                    "are used instead: %s",
+                    "%s: its parameters from a table of tuned parameters do not work here, so its defaults "
+                    "are used: %s",
                     family, why->message);
     }
     return m->untuned_count > before;

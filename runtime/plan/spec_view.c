@@ -117,7 +117,7 @@ static xq_status read_layer(const cJSON *spec, layer_shape *out, error *err)
         s.kv_width = 0;
     s.k_norm = !*norm ? 0 : strcmp(norm, "row") == 0 ? s.kv_width : s.head_dim;
     if (method < 0 || !is_whole(&s))
-        return error_set(err, XQ_ERROR_INTERNAL, "spec", "not a completed spec");
+        return error_set(err, XQ_ERROR_INTERNAL, "spec", "the spec is not a completed spec");
     *out = s;
     return XQ_OK;
 }

@@ -7,8 +7,8 @@
 static xq_status newer_than_device(const device_properties *p, const char *arch, error *err)
 {
     error_set(err, XQ_ERROR_SPEC, "spec",
-              "arch: '%s' is newer than %s, which is %s; valid: architectures up to that, or none for the "
-              "device's own",
+              "arch: '%s' is newer than %s, which is %s; valid: this architecture, an older one, or no "
+              "arch at all",
               arch, p->name, p->arch);
     return error_field(err, "arch");
 }

@@ -125,11 +125,10 @@ static void unlock_generator(xq_context *context)
     }
     if (strcmp(tuned_as, context->arch) != 0 &&
         !atomic_flag_test_and_set(&context->toolchain->told_unlisted))
-        log_message(
-            &context->log, XQ_LOG_WARNING,
-            "%s is %s, which this version of xq does not know: its resources are read from the driver, "
-            "and kernels are tuned as for %s",
-            context->device->properties.name, context->arch, tuned_as);
+        log_message(&context->log, XQ_LOG_WARNING,
+                    "%s is %s, which this version of xq does not know. The driver states its resources, "
+                    "and kernels are tuned as for %s",
+                    context->device->properties.name, context->arch, tuned_as);
 }
 
 xq_status context_generator(xq_context *context, const gen **out, error *err)
@@ -159,8 +158,8 @@ xq_status context_target(xq_context *context, const char *arch, kernel_target *o
         return err->status;
     if (out->older_nvrtc && !atomic_flag_test_and_set(&context->toolchain->told_target))
         log_message(&context->log, XQ_LOG_WARNING,
-                    "%s is %s, which NVRTC %d.%d does not know: kernels are PTX for %s, which the driver "
-                    "compiles when it loads them; a CUDA toolkit that knows %s compiles for it",
+                    "%s is %s, which NVRTC %d.%d does not know. Kernels are PTX for %s, which the driver "
+                    "compiles when it loads them; a newer CUDA toolkit compiles for %s",
                     p->name, arch, nvrtc_version(library) / 1000, nvrtc_version(library) % 1000 / 10,
                     out->arch, arch);
     return XQ_OK;

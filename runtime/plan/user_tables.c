@@ -35,8 +35,8 @@ xq_status user_tables_add(gen *g, const char *first, error *err)
     char path[PATH_MAX];
     if (named && !*named && first)
         return error_set(err, XQ_ERROR_ARGUMENT, "argument",
-                         "the table %s would not be used: XQ_TUNED is empty, which turns all tables off; "
-                         "unset it",
+                         "the table %s would not be used, because XQ_TUNED is empty, which turns off all "
+                         "tables; unset XQ_TUNED",
                          first);
     if (named && !*named)
         return gen_ignore_tables(g, err);

@@ -167,14 +167,14 @@ class Bookkeeping(unittest.TestCase):
         plan = xq.Plan(context(), SPEC, max_batch=4, max_tokens=40)
         cache = xq.PagedCache(plan, 4)
         a = cache.add()
-        for message, use in (("no sequence 7", lambda: cache.free(7)), ("named twice", lambda: cache.grow([a, a])),
+        for message, use in (("no sequence 7", lambda: cache.free(7)), ("given twice", lambda: cache.grow([a, a])),
                              ("up to 40", lambda: cache.grow([a], [41])), 
-                             ("counts: there are 2 for 1", lambda: cache.grow([a], [1, 2])),
+                             ("counts: 2 are given for 1", lambda: cache.grow([a], [1, 2])),
                              ("tokens: 1; valid: 0 to 0", lambda: cache.fork(a, 1)), ("layer: 1", lambda: cache.length(a, 1)),
                              ("sequences: it would have no effect", lambda: xq.PagedCache(plan, 4, sequences=3)),
                              ("layers: it would have no effect", lambda: xq.PagedCache([plan, plan], 4, layers=2)),
-                             ("weights: there are 2 for 1", lambda: xq.PagedCache(plan, 4, weights=[b"", b""])),
-                             ("weights: those of layer 0 have 3 bytes", lambda: cache.set_weights(0, b"abc")),
+                             ("weights: 2 are given for 1", lambda: xq.PagedCache(plan, 4, weights=[b"", b""])),
+                             ("weights: the weights of layer 0 have 3 bytes", lambda: cache.set_weights(0, b"abc")),
                              ("pages: 0", lambda: xq.PagedCache(plan, 0))):
             self.assertRaisesRegex(xq.ArgumentError, message, use)
 
@@ -198,9 +198,9 @@ class Bookkeeping(unittest.TestCase):
                              ("sequence: list", lambda: cache.free([a]))):
             self.assertRaisesRegex(TypeError, message, use)
         for weights in ("abc", True, [True], 3.0):
-            self.assertRaisesRegex(xq.ArgumentError, "weights: those of layer 0 are a ",
+            self.assertRaisesRegex(xq.ArgumentError, "weights: the weights of layer 0 are a ",
                                    lambda: xq.PagedCache(plan, 4, weights=weights))
-        self.assertRaisesRegex(xq.ArgumentError, "weights: those of layer 0 are a str",
+        self.assertRaisesRegex(xq.ArgumentError, "weights: the weights of layer 0 are a str",
                                lambda: xq.PagedCache(plan, 4, layers=2, weights="abc"))
         for address in (-1, 2**64):
             self.assertRaisesRegex(xq.ArgumentError, "weights: .* is no address", cache.set_weights, 0, address)

@@ -56,7 +56,7 @@ class Contexts(unittest.TestCase):
         self.assertGreater(device.memory_bytes, 0)
 
     def test_bad_devices_are_value_errors_with_the_librarys_message(self):
-        with self.assertRaisesRegex(ValueError, "device 'gpu' is none of auto, cuda, cuda:N") as caught:
+        with self.assertRaisesRegex(ValueError, "device 'gpu' is not valid; valid: auto, cuda, cuda:N") as caught:
             xq.Context("gpu")
         error = caught.exception
         self.assertIsInstance(error, xq.Error)
@@ -428,7 +428,7 @@ class Arguments(unittest.TestCase):
         with xq.Context("sim") as other:
             self.refused("pages", "another context", self.layer.attend, pages=other.alloc(self.layer.pages.nbytes))
         self.refused("pages", "its elements are Python objects", self.layer.attend, pages=numpy.zeros(4, object))
-        self.refused("queries", "needed where q", self.layer.attend, q=context().alloc(512))
+        self.refused("queries", "needed, because q", self.layer.attend, q=context().alloc(512))
         self.refused("out", "must be given", self.layer.attend, q=context().alloc(512), queries=1)
 
     def test_addresses_are_whole_and_of_64_bits(self):
@@ -441,7 +441,7 @@ class Arguments(unittest.TestCase):
         self.assertRaisesRegex(TypeError, "stream: str", self.layer.attend, stream="0")
 
     def test_what_the_library_finds_is_raised(self):
-        self.refused("weights", "weights must not be null", self.layer.attend, weights=None)
+        self.refused("weights", "weights must not be NULL", self.layer.attend, weights=None)
         with self.assertRaisesRegex(xq.ArgumentError, "last_page_len"):
             self.layer.attend(table=xq.PageTable(ints(0, 2), ints(0, 1), ints(PAGE + 1)))
 

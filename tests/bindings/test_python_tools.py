@@ -91,7 +91,7 @@ class PreparedWeights(unittest.TestCase):
                 (r"^cannot read .*nosuch/config.json", lambda: xq.prepare(self.model + "/nosuch", out)),
                 ("--store: 'f64' is not known; valid: f16, bf16, f32, none", lambda: xq.prepare(self.model, out, store="f64")),
                 ("add --pack", lambda: xq.prepare(self.model, out, weights="int8")),
-                ("layers: there is none", lambda: xq.prepare(self.model, out, layers=[]))):
+                ("layers: the list is empty", lambda: xq.prepare(self.model, out, layers=[]))):
             self.assertRaisesRegex(ValueError, message, use)
         self.assertFalse(os.path.exists(out))
         with unittest.mock.patch.dict("os.environ", {"XQ_PROGRAM": "/nowhere/xq"}):

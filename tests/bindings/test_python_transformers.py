@@ -397,7 +397,7 @@ class Prepared(TransformersTest):
         path = self.path(method="latent")
         for options, words in (({"method": "x"}, "prepared with method \"latent\""),
                                ({"cache": {"rotation": False}}, "prepared with rotation true"),
-                               ({"base_layer": 1}, "base_layer: it is for the preparation")):
+                               ({"base_layer": 1}, "base_layer: it would have no effect")):
             self.assert_refused(words, lambda: self.enable(self.model, prepared=path, **options), xq.ArgumentError)
 
 
@@ -412,7 +412,7 @@ class Refused(TransformersTest):
         self.assert_refused("bits", lambda: self.enable(model, bits=5), xq.SpecError)
         self.assert_refused("method: 'y'; valid: latent", lambda: self.enable(model, method="y"), xq.ArgumentError)
         self.assert_refused("prefill: 'c'; valid: torch, xq", lambda: self.enable(model, prefill="c"), xq.ArgumentError)
-        self.assert_refused("layer_bits: 2 numbers for 4 layers", lambda: self.enable(model, layer_bits=[4, 4]), xq.ArgumentError)
+        self.assert_refused("layer_bits: 2 numbers are given for 4 layers", lambda: self.enable(model, layer_bits=[4, 4]), xq.ArgumentError)
         self.assert_refused("cache.bits", lambda: self.enable(model, cache={"bits": 4}), xq.ArgumentError)
         self.assert_refused("device: 'cuda' for a model on the CPU", lambda: xq.transformers.enable(model, device="cuda"),
                             xq.ArgumentError)
@@ -434,15 +434,15 @@ class Refused(TransformersTest):
         enabled = self.enable(model)
         ids = ids_of(6)
         cache = enabled.cache(1, 8)
-        self.assert_refused("past_key_values: a DynamicCache", lambda: model(ids, past_key_values=transformers.DynamicCache()))
+        self.assert_refused("past_key_values: it is a DynamicCache", lambda: model(ids, past_key_values=transformers.DynamicCache()))
         self.assert_refused("past_key_values: none is given", lambda: model(ids))
         self.assert_refused("past_key_values: none is given", lambda: model(ids, use_cache=False))
-        self.assert_refused("use_cache: False", lambda: model.generate(ids, max_new_tokens=2, use_cache=False))
+        self.assert_refused("use_cache: it is False", lambda: model.generate(ids, max_new_tokens=2, use_cache=False))
         for implementation in ("static", "quantized", "offloaded"):
             self.assert_refused(f"cache_implementation: '{implementation}'",
                                 lambda: model.generate(ids, max_new_tokens=2, cache_implementation=implementation))
         self.assert_refused("room for 8", lambda: model(ids_of(9), past_key_values=cache), xq.ArgumentError)
-        self.assert_refused("a cache of 1 sequences, and an input of 2", lambda: model(ids.expand(2, 6), past_key_values=cache),
+        self.assert_refused("the cache has 1 sequences, and the input 2", lambda: model(ids.expand(2, 6), past_key_values=cache),
                             xq.ArgumentError)
         other = make_model("llama")
         self.assert_refused("this cache keeps activations", lambda: other(ids, past_key_values=enabled.cache(1, 8)))
@@ -484,7 +484,7 @@ class Refused(TransformersTest):
         late = torch.tensor([[0, 1, 1, 1, 1, 1, 1]])
         self.assert_refused("tokens that are cached cannot be masked",
                             lambda: model(token, attention_mask=late, past_key_values=cache), xq.ArgumentError)
-        self.assert_refused("position_ids: those of sequence 0 do not grow by one",
+        self.assert_refused("position_ids: the positions of sequence 0 do not grow by one",
                             lambda: model(token, position_ids=torch.tensor([[9]]), past_key_values=cache))
 
     def test_masks_that_are_not_of_ones_and_zeros(self):
@@ -522,11 +522,11 @@ class Refused(TransformersTest):
         without = enabled.cache(1, 32)  # the model counts columns here
         step(without, columns=ids)
         for wrong in (0, 5, 7, 100):
-            self.assert_refused("position_ids: those of sequence 0 do not grow by one .*valid: from 6 on", lambda: step(without, wrong))
+            self.assert_refused("position_ids: the positions of sequence 0 do not grow by one .*valid: from 6 on", lambda: step(without, wrong))
         step(without, 6)
         ahead = enabled.cache(1, 32)
         step(ahead, 100, ids)
-        self.assert_refused("position_ids: none are given, and those of sequence 0 so far end at 105", lambda: step(ahead))
+        self.assert_refused("position_ids: none are given, and the positions of sequence 0 end so far at 105", lambda: step(ahead))
         self.assert_refused("valid: from 106 on", lambda: step(ahead, 6))
         step(ahead, 106)
         for first in (6, 8):  # positions count tokens, or columns with padding

@@ -226,11 +226,11 @@ Test(cache_export, an_export_is_refused_where_no_store_can_be)
         const char *to, *says;
         int status;
     } places[] = {
-        {"-", "--to: -, standard output, is no folder", 1},
-        {"a:b", "--to: 'a:b' has a colon, which stands between the stores of XQ_KERNELS", 1},
+        {"-", "--to: '-' is standard output; valid: a folder", 1},
+        {"a:b", "--to: 'a:b' has a colon, which separates the stores in XQ_KERNELS", 1},
         {"kc", "--to: kc is the kernel cache itself", 2},
         {"link/.", "--to: link/. is the kernel cache itself", 2},
-        {"kc/kernels", "--to: kc/kernels lies in the kernel cache kc; give a folder beside it", 2},
+        {"kc/kernels", "--to: kc/kernels lies in the kernel cache kc; give a folder outside of it", 2},
         {"./kc/sub/", "--to: ./kc/sub/ lies in the kernel cache kc", 2},
         {"link/a/b", "--to: link/a/b lies in the kernel cache kc", 2},
         {"regular", "--to: cannot write regular/kernels/", 1},
@@ -279,7 +279,7 @@ Test(cache_export, info_shows_stores)
     char line[PATH_MAX + 64];
     stores_hide_nvrtc();
     setenv("XQ_NO_COMPILE", "1", 1);
-    snprintf(line, sizeof line, "\nstores     %s: %d kernels, only read\n", store, entries(store));
+    snprintf(line, sizeof line, "\nstores     %s: %d kernels, read only\n", store, entries(store));
     struct command_result r = command_run("info --kernels %s --cache-dir ''", store);
     cr_expect_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, line), "%s", r.out);

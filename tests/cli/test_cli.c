@@ -145,9 +145,10 @@ Test(cli, info_says_what_is_compiled_for_and_why)
     fake_nvrtc_use(NULL);
     info_shows("info", "\ncompiles   for sm_90a: a cubin, for the GPU's own architecture\ntuned ");
     setenv("FAKE_CUDA_CAPABILITIES", "130", 1);
-    info_shows("info",
-               "\ncompiles   for compute_90: PTX, which the driver compiles: NVRTC 12.0 does not know "
-               "sm_130\ntuning     of sm_121, the nearest that this version knows to sm_130\n");
+    info_shows(
+        "info",
+        "\ncompiles   for compute_90: PTX, which the driver compiles: NVRTC 12.0 does not know "
+        "sm_130\ntuning     as for sm_121, the nearest architecture to sm_130 that this version knows\n");
     info_shows("info --json -", "\"compilation\":\t{\n\t\t\"target\":\t\"compute_90\"");
     info_shows("info --json -", "\"tuned_as\":\t\"sm_121\"");
     setenv("FAKE_NVRTC_ARCHITECTURES", "140", 1);
@@ -247,8 +248,8 @@ Test(cli, cache_lists_verifies_and_clears)
 Test(cli, cache_prune_says_what_it_needs)
 {
     assert_error(xq("cache prune"), 2, "xq cache: ", "--older-than DAYS, --larger-than SIZE");
-    assert_error(xq("cache list --older-than 3"), 2, "xq cache: ", "--older-than is for prune alone");
-    assert_error(xq("cache clear --larger-than 3"), 2, "xq cache: ", "--larger-than is for prune alone");
+    assert_error(xq("cache list --older-than 3"), 2, "xq cache: ", "--older-than: only prune takes it");
+    assert_error(xq("cache clear --larger-than 3"), 2, "xq cache: ", "--larger-than: only prune takes it");
     static const char *const no_days[] = {"x", "1d", "-1", "nan", "inf", "1e400"};
     for (size_t i = 0; i < sizeof no_days / sizeof no_days[0]; i++)
         assert_error(xq("cache prune --older-than=%s", no_days[i]), 1,

@@ -103,10 +103,8 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
     refused(2, "--family: has no effect with --print-spec",
             "gen --model llama-3.1-8b --print-spec --family foo");
     refused(2, "--out: has no effect with --print-spec", "gen --model llama-3.1-8b --print-spec --out d");
-    refused(
-        2,
-        "--set tuning.attend: has no effect, since no such kernel runs here; those that do: append, rope",
-        "gen --model llama-3.1-8b --family append,rope --out d --set tuning.attend.warps=4");
+    refused(2, "--set tuning.attend: has no effect, because no such kernel runs here; valid: append, rope",
+            "gen --model llama-3.1-8b --family append,rope --out d --set tuning.attend.warps=4");
     refused(2, "--ptx: has no effect with --print-spec", "gen --model llama-3.1-8b --print-spec --ptx");
     refused(2, "--json: has no effect with --print-spec", "gen --model llama-3.1-8b --print-spec --json f");
     refused(2, "--bits: has no effect with --list-models", "gen --list-models --bits 4");
@@ -116,7 +114,8 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
     refused(2, "--bits: has no effect on --list-parameters without --model",
             "gen --list-parameters --bits 4");
     refused(2, "--arch: has no effect on --list-parameters without", "gen --list-parameters --arch sm_80");
-    refused(2, "--json: lists the files", "gen --model llama-3.1-8b --family rope --json -");
+    refused(2, "--json: has no effect without --out DIR",
+            "gen --model llama-3.1-8b --family rope --json -");
     refused(2, "--tier: has no effect with --case", "verify --case 3 --tier full");
     refused(2, "--cases: has no effect with --case", "verify --case 3 --cases 4");
     refused(2, "--bits: has no effect with --fp16-kv",
@@ -124,30 +123,30 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
     refused(2, "--prepared: has no effect with --fp16-kv",
             "run --input a --output b --model llama-3.1-8b --fp16-kv --prepared f");
     refused(2, "--quiet: has no effect with --verbose", "info --quiet --verbose");
-    refused(2, "--to is for export alone", "cache list --to d");
-    refused(2, "--device is for export alone", "cache clear --device sim");
-    refused(2, "--bits is for export alone", "cache verify --bits 4");
-    refused(2, "--older-than is for prune alone", "cache export --to d --older-than 3");
-    refused(2, "unexpected argument '0123': KEY is for export alone", "cache clear 0123");
+    refused(2, "--to: only export takes it", "cache list --to d");
+    refused(2, "--device: only export takes it", "cache clear --device sim");
+    refused(2, "--bits: only export takes it", "cache verify --bits 4");
+    refused(2, "--older-than: only prune takes it", "cache export --to d --older-than 3");
+    refused(2, "unexpected argument '0123'; only export takes KEYs", "cache clear 0123");
     refused(2, "export needs --to DIR", "cache export");
     refused(2, "--bits: has no effect without --model or --spec", "cache export --to d --bits 4");
     refused(2, "--max-batch: has no effect without --model", "cache export --to d --max-batch 4");
     refused(2, "--device: has no effect without --model", "cache export --to d --device sim");
     refused(2, "'0123': a KEY has no effect with --model",
             "cache export 0123 --to d --model llama-3.1-8b --arch sm_80");
-    refused(2, "--family: plans need kernels of all",
+    refused(2, "--family: has no effect with --model or --spec",
             "cache export --to d --model llama-3.1-8b --arch sm_80 --family rope");
     refused(2, "export needs --arch ARCH[,ARCH]", "cache export --to d --model llama-3.1-8b");
     refused(2, "--device: has no effect with --arch",
             "cache export --to d --model llama-3.1-8b --arch sm_80 --device sim");
-    refused(2, "--set arch: give --arch",
+    refused(2, "--set arch: has no effect on export; give --arch",
             "cache export --to d --model llama-3.1-8b --set 'arch=\"sm_80\"'");
-    refused(2, "--group: prepared weights depend on it with", "prepare d --group 64");
-    refused(2, "--group: prepared weights depend on it with", "prepare d --set cache.group=64");
-    refused(2, "--weights: is the type of packed weights; add --pack", "prepare d --weights int8");
-    refused(2, "--weights: is the type of packed weights; add --pack",
-            "prepare d --set 'weights=\"int8\"'");
-    refused(2, "--base-layer: method latent has none; valid with x-cl, latent-cl; leave it out",
+    refused(2, "--group: prepared weights depend on it only with", "prepare d --group 64");
+    refused(2, "--group: prepared weights depend on it only with", "prepare d --set cache.group=64");
+    refused(2, "--weights: has no effect without --pack", "prepare d --weights int8");
+    refused(2, "--weights: has no effect without --pack", "prepare d --set 'weights=\"int8\"'");
+    refused(2,
+            "--base-layer: method latent has no base layer, only x-cl and latent-cl have one; leave it out",
             "compare --model llama-3.1-8b --synthetic --base-layer 1");
 }
 
@@ -155,27 +154,27 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
 
 Test(cli_options, a_value_out_of_bounds_is_bad_input_with_the_valid_values, .timeout = 120)
 {
-    refused(1, "--threads: 0; valid are 1 .. 64", "prepare d --threads 0");
-    refused(1, "--threads: -1; valid are 1 .. 64", "prepare d --threads -1");
-    refused(1, "--threads: 99999999999999999999; valid are 1 .. 64",
+    refused(1, "--threads: 0; valid: 1 to 64", "prepare d --threads 0");
+    refused(1, "--threads: -1; valid: 1 to 64", "prepare d --threads -1");
+    refused(1, "--threads: 99999999999999999999; valid: 1 to 64",
             "prepare d --threads 99999999999999999999");
-    refused(1, "--cases: 0; valid are 1 .. 1000000", "verify --cases 0");
-    refused(1, "--cases: -5; valid are 1 .. 1000000", "verify --cases -5");
-    refused(1, "--case: -1; valid are 0 .. 9007199254740991", "verify --case -1");
-    refused(1, "--case: -2; valid are 0 .. 9007199254740991", "verify --case -2");
-    refused(1, "--seed: -1; valid are 0 .. 9007199254740991", "verify --seed -1");
-    refused(1, "--seed: 9007199254740993; valid are", "compare --seed 9007199254740993");
-    refused(1, "--tokens: -2147483648; valid are 1 .. 16777216", "compare --tokens -2147483648");
-    refused(1, "--tokens: 0; valid are", "compare --tokens 0");
-    refused(1, "--batch: 0; valid are 1 .. 65535", "compare --batch 0");
-    refused(1, "--queries: 0; valid are 1 .. 65536", "compare --queries 0");
-    refused(1, "--base-layer: -1; valid are 0 .. 9999", "compare --base-layer -1");
-    refused(1, "--layer: -1; valid are 0 .. 9999", "run --layer -1");
-    refused(1, "--layers: '32' is no layer of the model; valid are layers 0 .. 31",
+    refused(1, "--cases: 0; valid: 1 to 1000000", "verify --cases 0");
+    refused(1, "--cases: -5; valid: 1 to 1000000", "verify --cases -5");
+    refused(1, "--case: -1; valid: 0 to 9007199254740991", "verify --case -1");
+    refused(1, "--case: -2; valid: 0 to 9007199254740991", "verify --case -2");
+    refused(1, "--seed: -1; valid: 0 to 9007199254740991", "verify --seed -1");
+    refused(1, "--seed: 9007199254740993; valid:", "compare --seed 9007199254740993");
+    refused(1, "--tokens: -2147483648; valid: 1 to 16777216", "compare --tokens -2147483648");
+    refused(1, "--tokens: 0; valid:", "compare --tokens 0");
+    refused(1, "--batch: 0; valid: 1 to 65535", "compare --batch 0");
+    refused(1, "--queries: 0; valid: 1 to 65536", "compare --queries 0");
+    refused(1, "--base-layer: -1; valid: 0 to 9999", "compare --base-layer -1");
+    refused(1, "--layer: -1; valid: 0 to 9999", "run --layer -1");
+    refused(1, "--layers: '32' is no layer of the model; valid: layers 0 to 31",
             "compare --model llama-3.1-8b --synthetic --layers 32");
-    refused(1, "--base-layer: 31; valid are 0 .. 30",
+    refused(1, "--base-layer: 31; valid: 0 to 30",
             "compare --model llama-3.1-8b --synthetic --method x-cl --base-layer 31");
-    refused(1, "--chunk: 0; valid are 1 .. 1048576", "run --chunk 0");
+    refused(1, "--chunk: 0; valid: 1 to 1048576", "run --chunk 0");
     refused(1, "--tier: 'huge'", "verify --tier huge");
     refused(1, "--store: 'f64'", "prepare d --store f64");
 }
@@ -183,20 +182,20 @@ Test(cli_options, a_value_out_of_bounds_is_bad_input_with_the_valid_values, .tim
 Test(cli_options, help_names_the_valid_values)
 {
     struct command_result r = command_run("verify --help");
-    cr_expect(strstr(r.out, "1 .. 1000000") && strstr(r.out, "0 .. 9007199254740991"), "%s", r.out);
+    cr_expect(strstr(r.out, "1 to 1000000") && strstr(r.out, "0 to 9007199254740991"), "%s", r.out);
     r = command_run("prepare --help");
-    cr_expect(strstr(r.out, "1 .. 64"), "%s", r.out);
+    cr_expect(strstr(r.out, "1 to 64"), "%s", r.out);
 }
 
 /* Both faults have the same status, because it depends on the reader of a value whether a text is not a
  * number or not a valid number. */
 Test(cli_options, a_value_of_another_type_is_bad_input_too, .timeout = 120)
 {
-    refused(1, "--threads: 'many' is not an integer; valid are 1 .. 64", "prepare d --threads many");
+    refused(1, "--threads: 'many' is not an integer; valid: 1 to 64", "prepare d --threads many");
     refused(1, "--base-layer: '2.0' is not an integer", "prepare d --base-layer 2.0");
-    refused(1, "--cases: '1e3' is not an integer; valid are 1 .. 1000000", "verify --cases 1e3");
-    refused(1, "--case: 'nan' is not an integer; valid are", "verify --case nan");
-    refused(1, "--seed: 'x' is not an integer; valid are", "verify --seed x");
+    refused(1, "--cases: '1e3' is not an integer; valid: 1 to 1000000", "verify --cases 1e3");
+    refused(1, "--case: 'nan' is not an integer; valid:", "verify --case nan");
+    refused(1, "--seed: 'x' is not an integer; valid:", "verify --seed x");
     static const char *const counts[] = {"--tokens",     "--batch",  "--queries",
                                          "--base-layer", "--layers", "--bits"};
     char arguments[160];
@@ -265,9 +264,9 @@ Test(cli_options, numbers_are_those_of_json_everywhere, .timeout = 240)
             const char *shown = bad[j][0] == '\t' ? "\\x0916" : bad[j];
             cr_expect(strstr(r.err, shown) && strchr(r.err, '\''), "%s: %s", arguments, r.err);
         }
-    refused(1, "--older-than: '1e9' is no number of days; valid are 0 .. 36500",
+    refused(1, "--older-than: '1e9' is no number of days; valid: 0 to 36500",
             "cache prune --older-than 1e9");
-    refused(1, "--larger-than: '99999999999T' is no size; valid are 0 .. 8388608T",
+    refused(1, "--larger-than: '99999999999T' is no size; valid: 0 to 8388608T",
             "cache prune --larger-than 99999999999T");
     refused(1, "--bits: '0' is no bit width; valid: 2, 3, 4, 8", COMPARE "--bits 0");
 }
@@ -284,15 +283,15 @@ Test(cli_options, an_option_without_its_value_is_wrong_usage)
 
 Test(cli_options, lists_lose_nothing)
 {
-    refused(1, "--layers: ',' has an item that is empty; valid is L,L...", COMPARE "--layers ,");
-    refused(1, "--bits: '4,,8' has an item that is empty", COMPARE "--bits 4,,8");
-    refused(1, "--bits: '4,' has an item that is empty", COMPARE "--bits 4,");
+    refused(1, "--layers: ',' has an empty item; valid: L,L...", COMPARE "--layers ,");
+    refused(1, "--bits: '4,,8' has an empty item", COMPARE "--bits 4,,8");
+    refused(1, "--bits: '4,' has an empty item", COMPARE "--bits 4,");
     refused(1, "--bits: '4' comes twice", COMPARE "--bits 4,4");
     refused(1, "--layers: '1' comes twice", COMPARE "--layers 1 --layers 2,1");
-    refused(1, "--bits: more than 8 widths", COMPARE "--bits 1,2,3,4,5,6,7,8,9");
+    refused(1, "--bits: too many bit widths; valid: at most 8", COMPARE "--bits 1,2,3,4,5,6,7,8,9");
     refused(1, "--layers: 'x' is no layer of the model", COMPARE "--layers x");
     refused(1, "--layers: '99999999999999999999' is no layer", COMPARE "--layers 99999999999999999999");
-    refused(1, "--family: ',rope' has an item that is empty", "gen --model llama-3.1-8b --family ,rope");
+    refused(1, "--family: ',rope' has an empty item", "gen --model llama-3.1-8b --family ,rope");
     char arguments[512] =
         "compare --model llama-3.1-70b --synthetic --layers 79"; /* all but the last are valid */
     for (int i = 0; i < 60; i++)
@@ -347,9 +346,9 @@ Test(cli_options, help_of_a_subcommand_is_the_same_both_ways)
 Test(cli_options, defaults_that_depend_are_told)
 {
     struct command_result r = command_run("gen --help");
-    cr_expect(strstr(r.out, "(latent; x where each query head has a KV head)"), "%s", r.out);
-    cr_expect(strstr(r.out, "rotated 0.8 at 2 bits, 0.95 at 3 and 4"), "%s", r.out);
-    cr_expect(strstr(r.out, "default of x, latent; latent-cl can"), "%s", r.out);
+    cr_expect(strstr(r.out, "(latent; x if every query head has its own KV head)"), "%s", r.out);
+    cr_expect(strstr(r.out, "with rotation 0.8 at 2 bits, 0.95 at 3 and 4"), "%s", r.out);
+    cr_expect(strstr(r.out, "default for x and latent; latent-cl allows it"), "%s", r.out);
 }
 
 /* `xq --help` lists the NAME of every getenv("NAME") in the program, and the variables of its libraries. */
@@ -423,8 +422,8 @@ Test(cli_options, what_is_not_utf8_is_named_and_json_is_always_utf8, .timeout = 
     }
     refused(1, "--model: 'a\\xff' is not UTF-8", "gen --print-spec --model " FF);
     refused(1, "--device: 'a\\xff' is not UTF-8", "info --device " FF);
-    refused(1, "--out: 'a\\xff' is not UTF-8, which --json writes", "prepare d --json - --out " FF);
-    refused(1, "'a\\xff' is not UTF-8, which --json writes", "prepare --json - " FF);
+    refused(1, "--out: 'a\\xff' is not UTF-8, and --json writes UTF-8", "prepare d --json - --out " FF);
+    refused(1, "'a\\xff' is not UTF-8, and --json writes UTF-8", "prepare --json - " FF);
     const char *directory = files_directory();
     struct command_result r = command_run("gen --model smollm2-135m --family rope --out %s/" FF, directory);
     cr_expect_eq(r.status, 0, "without --json it is a name like others: %s", r.err);

@@ -68,10 +68,10 @@ Test(compare, a_gpu_is_timed_one_by_one_and_within_a_graph)
     r = command_run("compare --device cuda --spec %s/spec.json --activations %s/in.safetensors --bits 4",
                     directory, directory);
     cr_expect_eq(r.status, 0);
-    cr_expect_str_eq(
-        r.err,
-        "xq compare: warning: times may be off: measurements did not wait for those of other processes: "
-        "/nowhere/xq-gpu-" FAKE_CUDA_UUID ".lock cannot be locked: No such file or directory\n");
+    cr_expect_str_eq(r.err, "xq compare: warning: times may be off: measurements did not wait for other "
+                            "processes that measure: "
+                            "/nowhere/xq-gpu-" FAKE_CUDA_UUID
+                            ".lock cannot be locked: No such file or directory\n");
 }
 
 Test(compare, a_load_on_the_gpu_is_told)
@@ -429,8 +429,8 @@ Test(compare, an_input_that_memory_does_not_hold_is_named_by_its_size)
         "ulimit -v 8000000; '%s' compare --synthetic --model smollm2-135m --tokens 16777216 --batch 65535",
         command_program());
     cr_assert_eq(shell_run(command, &said), 1, "%s", said);
-    cr_assert_str_eq(said, "xq compare: --tokens 16777216, --batch 65535: out of memory; the inputs of 4 "
-                           "sequences take 232 GB\n");
+    cr_assert_str_eq(said, "xq compare: out of memory for --tokens 16777216 and --batch 65535: the inputs "
+                           "of 4 sequences take 232 GB\n");
     free(said);
 }
 
@@ -439,9 +439,8 @@ Test(compare, tuning_of_kernels_that_do_not_run_is_refused)
 #define ONE_LAYER "compare --synthetic --device sim --model smollm2-135m --tokens 32 --bits 4 "
     struct command_result r = command_run("%s", ONE_LAYER "--set tuning.merge.threads=64");
     cr_expect_eq(r.status, 2, "%s", r.err);
-    cr_expect(
-        strstr(r.err, "--set tuning.merge: has no effect, since no such kernel runs here; those that do: "),
-        "%s", r.err);
+    cr_expect(strstr(r.err, "--set tuning.merge: has no effect, because no such kernel runs here; valid: "),
+              "%s", r.err);
     command_refuses(ONE_LAYER "--queries 2 --set 'queries=\"one\"'", 2,
                     "xq compare: --queries and --set queries: give one of them");
 }
@@ -449,29 +448,27 @@ Test(compare, tuning_of_kernels_that_do_not_run_is_refused)
 Test(compare, impossible_settings_are_named)
 {
     command_refuses("compare --model smollm2-135m", 2,
-                    "xq compare: nothing to attend over: give --activations FILE, or --synthetic");
+                    "xq compare: there is nothing to attend over; give --activations FILE or --synthetic");
     refused("compare --model smollm2-135m --synthetic --bits 4,7",
             "cache.bits: 7 is not valid; valid: 2, 3, 4, 8");
     refused("compare --model smollm2-135m --synthetic --bits 4,x",
-            "--bits: 'x' is no bit width; valid: 2, 3, 4, 8, or some of them, as 4,8");
+            "--bits: 'x' is no bit width; valid: 2, 3, 4, 8");
     refused("compare --model smollm2-135m --synthetic --layers 1,1",
             "--layers: '1' comes twice; give each once");
-    refused("compare --model smollm2-135m --synthetic --tokens 0", "--tokens: 0; valid are 1 .. 16777216");
-    refused("compare --model smollm2-135m --synthetic --tokens -3",
-            "--tokens: -3; valid are 1 .. 16777216");
+    refused("compare --model smollm2-135m --synthetic --tokens 0", "--tokens: 0; valid: 1 to 16777216");
+    refused("compare --model smollm2-135m --synthetic --tokens -3", "--tokens: -3; valid: 1 to 16777216");
     refused("compare --model smollm2-135m --synthetic --tokens 3 --queries 4",
-            "--queries: 4; valid are 1 .. 3, as many as tokens");
+            "--queries: 4; valid: 1 to 3, the number of tokens");
     refused("compare --model llama-2-7b --synthetic --method x-cl --layers 1",
-            "--layers: layer 1 comes before the base layer (--base-layer 2), so that method x-cl does not "
-            "concern it");
+            "--layers: layer 1 comes before the base layer (--base-layer 2), and method x-cl begins at "
+            "the base layer");
     command_refuses("compare --model smollm2-135m --synthetic --prepared f.safetensors", 2,
-                    "xq compare: --prepared: its factors are of a model's projections, not of synthetic "
-                    "ones; give --model DIR, "
-                    "the model that was prepared");
+                    "xq compare: --prepared: the factors belong to a model's projections, not to synthetic "
+                    "ones; give --model DIR, the model that was prepared");
     command_refuses("compare --model smollm2-135m --synthetic --queries 0", 1,
-                    "xq compare: --queries: 0; valid are 1 .. 65536");
+                    "xq compare: --queries: 0; valid: 1 to 65536");
     command_refuses("compare --model smollm2-135m --synthetic --batch 0", 1,
-                    "xq compare: --batch: 0; valid are 1 .. 65535");
+                    "xq compare: --batch: 0; valid: 1 to 65535");
     command_refuses("compare --model smollm2-135m --synthetic --activations f", 2,
                     "xq compare: --synthetic and --activations: give one of them");
 }
@@ -483,11 +480,10 @@ Test(compare, unfit_activations_are_named)
     char arguments[1024], line[1024];
     const char *format = "compare --spec %s/spec.json --activations %s/in.safetensors %s";
     snprintf(arguments, sizeof arguments, format, directory, directory, "--tokens 11");
-    snprintf(line, sizeof line, "--tokens: 11; valid are 1 .. 10, as many as in %s/in.safetensors",
-             directory);
+    snprintf(line, sizeof line, "--tokens: 11; valid: 1 to 10, as many as in %s/in.safetensors", directory);
     refused(arguments, line);
     snprintf(arguments, sizeof arguments, format, directory, directory, "--layers 4");
-    snprintf(line, sizeof line, "%s/in.safetensors: no tensor x.4 among its 4", directory);
+    snprintf(line, sizeof line, "%s/in.safetensors: there is no tensor x.4 among its 4", directory);
     refused(arguments, line);
     snprintf(arguments, sizeof arguments, format, directory, directory, "--model llama-2-7b");
     snprintf(line, sizeof line, "%s/in.safetensors: tensor x.5 has shape [10, 128], needs [any, 4096]",
@@ -510,9 +506,9 @@ Test(compare, unfit_prepared_weights_are_named)
     refused(arguments, line);
     snprintf(arguments, sizeof arguments,
              "compare --model %s --synthetic --method x --no-rotation --prepared %s", directory, path);
-    command_refuses(
-        arguments, 2,
-        "xq compare: --prepared: method x without rotation has no factors to take from it; leave it out");
+    command_refuses(arguments, 2,
+                    "xq compare: --prepared: method x without rotation has no factors to take from the "
+                    "file; leave it out");
     snprintf(arguments, sizeof arguments, "compare --model %s --synthetic --method latent --prepared %s",
              directory, path);
     char *data = files_read(path, &size);
@@ -554,7 +550,8 @@ Test(compare, tensors_that_would_be_ignored_are_refused)
         char expected[64];
         struct command_result r = compare_with(directory, names[i], layer_floats(MODEL_D * MODEL_DKV, 1));
         snprintf(expected, sizeof expected,
-                 i < 2 ? "tensor %s differs from the weights of --model" : "tensor %s: the spec has no ",
+                 i < 2 ? "tensor %s differs from the weights of the model directory"
+                       : "tensor %s: the spec has no ",
                  names[i]);
         cr_expect_eq(r.status, 1, "%s: %s", names[i], r.err);
         cr_expect(strstr(r.err, expected), "%s", r.err);
@@ -590,7 +587,7 @@ Test(compare, sizes_of_a_model_directory_cannot_be_overridden)
         struct command_result r =
             command_run("compare --device sim --synthetic --tokens 32 --bits 4 --model %s --set model.%s",
                         directory, sets[i]);
-        snprintf(expected, sizeof expected, "model.%.*s: is not that of the model directory",
+        snprintf(expected, sizeof expected, "model.%.*s: differs from the model directory's",
                  (int)strcspn(sets[i], "="), sets[i]);
         cr_expect_eq(r.status, 1, "%s: %s", sets[i], r.err);
         cr_expect(strstr(r.err, expected), "%s: %s", sets[i], r.err);

@@ -145,13 +145,13 @@ static void refused(const char *options, int status, const char *message)
 
 Test(compare_sweep, bad_lists_are_named)
 {
-    refused("--tokens 64,0", 1, "--tokens: 0; valid are 1 .. 16777216");
-    refused("--tokens 64,1k", 1, "--tokens: '1k' is not an integer; valid are 1 .. 16777216");
-    refused("--tokens 64,,32", 1, "--tokens: '64,,32' has an item that is empty; valid is N,N...");
-    refused("--batch 1,65536", 1, "--batch: 65536; valid are 1 .. 65535");
+    refused("--tokens 64,0", 1, "--tokens: 0; valid: 1 to 16777216");
+    refused("--tokens 64,1k", 1, "--tokens: '1k' is not an integer; valid: 1 to 16777216");
+    refused("--tokens 64,,32", 1, "--tokens: '64,,32' has an empty item; valid: N,N...");
+    refused("--batch 1,65536", 1, "--batch: 65536; valid: 1 to 65535");
     refused("--batch 1,8,1", 1, "--batch: '1' comes twice; give each once");
     refused("--tokens 64 --tokens 64", 1, "--tokens: '64' comes twice; give each once");
-    refused("--tokens 64,3,32 --queries 4", 1, "--queries: 4; valid are 1 .. 3, as many as tokens");
+    refused("--tokens 64,3,32 --queries 4", 1, "--queries: 4; valid: 1 to 3, the number of tokens");
 }
 
 Test(compare_sweep, more_combinations_than_anyone_waits_for_are_refused)
@@ -164,8 +164,8 @@ Test(compare_sweep, more_combinations_than_anyone_waits_for_are_refused)
         end += sprintf(end, ",%d", i);
     struct command_result r = command_run(ONE_LAYER "%s", options);
     cr_expect_eq(r.status, 1);
-    cr_expect_str_eq(r.err,
-                     "xq compare: --tokens and --batch make 4097 combinations; valid: at most 4096\n");
+    cr_expect_str_eq(
+        r.err, "xq compare: --tokens and --batch: they make 4097 combinations; valid: at most 4096\n");
 }
 
 /* The error comes before any work, although only the second layer lacks tokens. */
@@ -178,12 +178,13 @@ Test(compare_sweep, every_layer_must_have_the_most_tokens)
     const char *directory = layer_files_write_all(layers, 2, "", "\"method\": \"x\", \"bits\": 4");
     const char *format = "compare --device sim --spec %s/spec.json --activations %s/in.safetensors %s";
     snprintf(options, sizeof options, format, directory, directory, "--tokens 8,21,12");
-    snprintf(line, sizeof line,
-             "xq compare: --tokens: 21; valid are 1 .. 20, as many as in %s/in.safetensors", directory);
+    snprintf(line, sizeof line, "xq compare: --tokens: 21; valid: 1 to 20, as many as in %s/in.safetensors",
+             directory);
     command_refuses(options, 1, line);
     snprintf(options, sizeof options, format, directory, directory, "--tokens 8,13");
     snprintf(line, sizeof line,
-             "xq compare: %s/in.safetensors: tensors x.1 and q.1 have 12 and 12 tokens, need 13 each",
+             "xq compare: %s/in.safetensors: tensors x.1 and q.1 have 12 and 12 tokens; valid: at "
+             "least 13, and as many in both",
              directory);
     command_refuses(options, 1, line);
 }
@@ -261,10 +262,10 @@ Test(compare_sweep, the_plot_of_one_batch_names_the_rows)
 Test(compare_sweep, plots_that_would_show_nothing_or_too_much_are_refused)
 {
     refused("--plot a.svg --tokens 64", 2,
-            "--plot: draws time and memory against cached tokens; give two numbers of them or more, as "
-            "--tokens 1024,8192");
+            "--plot: draws time and memory against cached tokens; give two or more numbers of tokens, for "
+            "example --tokens 1024,8192");
     refused("--plot a.svg --tokens 64,128 --layers 0,1", 2,
-            "--plot: draws one layer, not 2; give --layers L");
+            "--plot: draws one layer, and there are 2; choose one with --layers L");
     refused("--plot - --json - --tokens 64,128", 1,
             "--plot /dev/stdout is the same file as --json; give another path");
 }

@@ -204,8 +204,8 @@ Test(emit, bad_input_is_refused_before_the_work)
         int status;
         const char *line;
     } bad[] = {
-        {"--model smollm2-135m", 2, "xq emit: --out DIR is needed: the folder to write to\n"},
-        {"--model smollm2-135m --out -", 1, "xq emit: --out: -, standard output, is no folder\n"},
+        {"--model smollm2-135m", 2, "xq emit: --out DIR is missing; it names the folder to write to\n"},
+        {"--model smollm2-135m --out -", 1, "xq emit: --out: '-' is standard output; valid: a folder\n"},
         {"--model smollm2-135m --out x --embed --files", 2,
          "xq emit: --embed and --files: give one of them\n"},
         {"--model smollm2-135m --out x --bits 4 --set cache.bits=2", 2,
@@ -287,7 +287,7 @@ Test(emit, one_process_at_a_time_writes_into_a_folder, .timeout = 120)
     snprintf(command, sizeof command, "mkdir %s && flock %s %s emit --spec %s --arch sm_80 --out %s",
              folder, folder, command_program(), spec, folder);
     cr_expect_eq(shell_run(command, &output), 1);
-    cr_expect(strstr(output, "--out: another xq emit writes into "), "%s", output);
+    cr_expect(strstr(output, "--out: another xq emit is writing into "), "%s", output);
     cr_expect_eq(files_count(folder), 0);
     free(output);
 }
@@ -311,7 +311,7 @@ Test(emit, links_lead_nowhere_out_of_the_folder, .timeout = 120)
     free(shell_output("cd %s && ln -sf %s linked.c", folder, precious));
     r = command_run("emit --spec %s --name linked --arch sm_80 --out %s " EMITTED_LIMITS, spec, folder);
     cr_expect_eq(r.status, 1);
-    cr_expect(strstr(r.err, "linked.c was not written by xq emit"), "%s", r.err);
+    cr_expect(strstr(r.err, "linked.c, and would replace it"), "%s", r.err);
     size_t size;
     char *kept = files_read(precious, &size);
     cr_expect_str_eq(kept, "mine\n");
@@ -320,7 +320,7 @@ Test(emit, links_lead_nowhere_out_of_the_folder, .timeout = 120)
     const char *other = files_directory();
     files_write(files_path(other, "bundle.json"), "{\"plans\":[],\"files\":[\"notes.txt\"]}", 35);
     r = command_run("emit --spec %s --arch sm_80 --out %s", spec, other);
-    cr_expect(r.status == 1 && strstr(r.err, "is no bundle of xq emit"), "%s", r.err);
+    cr_expect(r.status == 1 && strstr(r.err, "is no bundle that xq emit wrote"), "%s", r.err);
 }
 
 Test(emit, what_no_kernel_can_be_made_of_leaves_no_folder, .timeout = 120)
@@ -349,12 +349,12 @@ Test(emit, files_that_are_no_bundles_are_not_replaced, .timeout = 120)
     files_write(files_path(folder, "README.md"), "mine\n", 5);
     struct command_result r = command_run("emit --spec %s --arch sm_80 --out %s", spec, folder);
     cr_expect_eq(r.status, 1);
-    cr_expect(strstr(r.err, "holds README.md and is no bundle of xq emit; valid: a new or empty folder"),
+    cr_expect(strstr(r.err, "holds README.md, and is no bundle that xq emit wrote; valid: a new folder"),
               "%s", r.err);
     folder = emitted(spec, "mine", "--arch sm_80");
     files_write(files_path(folder, "other.h"), "mine\n", 5);
     r = command_run("emit --spec %s --arch sm_80 --name other --out %s", spec, folder);
     cr_expect_eq(r.status, 1);
-    cr_expect(strstr(r.err, "other.h was not written by xq emit, and would be replaced"), "%s", r.err);
+    cr_expect(strstr(r.err, "other.h, and would replace it"), "%s", r.err);
     cr_expect(emitted_has(folder, "mine.h") && !emitted_has(folder, "other.c"));
 }

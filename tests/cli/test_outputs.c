@@ -309,11 +309,11 @@ Test(outputs, a_dash_is_standard_output_or_refused, .timeout = 60)
 {
     command_refuses(
         "prepare d --out -", 1,
-        "xq prepare: --out: -, standard output, cannot hold prepared weights, which are written "
-        "out of order; give a FILE");
+        "xq prepare: --out: '-' is standard output, and prepared weights are not written in order; "
+        "valid: a file");
     command_refuses(
         "gen " SPEC " --out -", 1,
-        "xq gen: --out: -, standard output, is no folder; without --out one --family is printed "
+        "xq gen: --out: '-' is standard output; valid: a folder. Leave --out out to print one --family "
         "there");
     struct layer layer = layer_random(5, 1);
     const char *folder = layer_files_write(&layer, "x", 4);
@@ -439,16 +439,19 @@ Test(outputs, files_that_are_read_of_a_model_directory_are_no_output)
     files_write(files_path(folder, "config.json"), "{}", 2);
     files_write(files_path(folder, "model-00001-of-00002.safetensors"), "x", 1);
     files_write(files_path(folder, "prepared.safetensors"), "an earlier result", 17);
-    is_the_same(LINE("xq prepare: --out %s/config.json is read from MODEL_DIR %s", folder, folder),
-                "prepare %s --out %s/config.json", folder, folder);
-    is_the_same(LINE("xq run: --output %s/model-00001-of-00002.safetensors is read from --model %s", folder,
-                     folder),
-                "run --model %s --input x --output %s/model-00001-of-00002.safetensors", folder, folder);
+    is_the_same(
+        LINE("xq prepare: --out %s/config.json is a file that is read from MODEL_DIR %s", folder, folder),
+        "prepare %s --out %s/config.json", folder, folder);
+    is_the_same(
+        LINE("xq run: --output %s/model-00001-of-00002.safetensors is a file that is read from --model %s",
+             folder, folder),
+        "run --model %s --input x --output %s/model-00001-of-00002.safetensors", folder, folder);
     files_write(files_path(folder, "out.safetensors"), "an earlier result", 17);
     struct command_result r =
         command_run("run --model %s --input x --output %s/out.safetensors", folder, folder);
     cr_assert(strstr(r.err, "config.json"), "an earlier result in the folder may be replaced: %s", r.err);
-    is_the_same(LINE("xq prepare: --out %s/model.safetensors is read from MODEL_DIR %s", folder, folder),
+    is_the_same(LINE("xq prepare: --out %s/model.safetensors is a file that is read from MODEL_DIR %s",
+                     folder, folder),
                 "prepare %s --out %s/model.safetensors", folder, folder); /* this would hide the shards */
     cr_assert_eq(files_count(folder), 4);
     r = command_run("prepare %s --out %s/prepared.safetensors", folder, folder);

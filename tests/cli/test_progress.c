@@ -83,5 +83,5 @@ Test(progress, does_not_stand_before_an_error)
         terminal_run(&status, "compare --synthetic --model smollm2-135m --bits 4 --cache-dir /dev/null/x "
                               "--tokens 999999999");
     cr_assert_eq(status, 1);
-    cr_assert_str_eq(text, "xq compare: --tokens: 999999999; valid are 1 .. 16777216\r\n");
+    cr_assert_str_eq(text, "xq compare: --tokens: 999999999; valid: 1 to 16777216\r\n");
 }

@@ -52,9 +52,9 @@ Test(run_refusals, missing_and_misshapen_tensors_are_named)
 {
     struct layer layer = layer_random(8, 1);
     layer.drop = "q";
-    refused(&layer, "x", 4, "", "/in.safetensors: no tensor q among its 3");
+    refused(&layer, "x", 4, "", "/in.safetensors: there is no tensor q among its 3");
     layer.drop = NULL;
-    refused(&layer, "x", 4, "--layer 3", "/in.safetensors: no tensor x.3 among its 4");
+    refused(&layer, "x", 4, "--layer 3", "/in.safetensors: there is no tensor x.3 among its 4");
     layer.wk_cols = 64;
     refused(&layer, "x", 4, "", "/in.safetensors: tensor wk has shape [128, 64], needs [128, 128]");
 }
@@ -75,7 +75,7 @@ Test(run_refusals, tuning_of_kernels_that_do_not_run_is_refused)
 {
     struct layer layer = layer_random(8, 1);
 #define NOT_HERE(FAMILY, RUN)                                                                              \
-    "--set tuning." FAMILY ": has no effect, since no such kernel runs here; those that do: " RUN
+    "--set tuning." FAMILY ": has no effect, because no such kernel runs here; valid: " RUN
     misused(&layer, "x", 4, "--device sim --set tuning.kv_attend.warps=4",
             NOT_HERE("kv_attend", "append, attend"));
     misused(&layer, "x", 4, "--device sim --set tuning.dequantize.warps=4",
@@ -97,8 +97,9 @@ Test(run_refusals, values_that_no_kernel_can_take_are_named)
             "/in.safetensors: tensor wv holds NaN at index 7; every value must be finite");
     layer.wv[7] = 0;
     layer.q[3] = 7e4f;
-    refused(&layer, "latent", 4, "",
-            "/in.safetensors: tensor q holds 70000 at index 3; f16 holds up to 65504");
+    refused(
+        &layer, "latent", 4, "",
+        "/in.safetensors: tensor q holds 70000 at index 3; valid: finite values up to 65504 in size (f16)");
     layer.q[3] = 0;
     layer.extra = "bk";
     refused(&layer, "latent", 4, "",
@@ -161,30 +162,30 @@ Test(run_refusals, cross_layer_methods_need_their_base_and_every_layer_after_it)
     layers_refused(
         2, 0, "",
         "xq run: --base-layer: layer 2, which starts the accumulator, is not among the 2 layers from %s "
-        "(0 .. 1)");
+        "(0 to 1)");
     layers_refused(
         4, 0, "--layers 2,3,1 --base-layer 0",
         "xq run: --base-layer: layer 0, which starts the accumulator, is not among the 3 layers from %s "
-        "(1 .. 3)");
+        "(1 to 3)");
     layers_refused(
         4, 1, "--layers 2,4",
         "xq run: layer 4 comes after layer 2: cross-layer methods need every layer from the base layer "
         "(2) on");
     layers_refused(3, 1, "--layer 2",
-                   "xq run: %s: a cross-layer method runs several layers in order: tensors x.0, x.1, ... "
-                   "(--layers), not x alone");
+                   "xq run: %s: the file has only tensor x, and a cross-layer method runs several layers "
+                   "in order; give tensors x.0, x.1, ... (--layers)");
 }
 
 Test(run_refusals, more_queries_than_tokens_are_refused)
 {
     struct layer layer = layer_random(2, 3);
     refused(&layer, "x", 4, "",
-            "/in.safetensors: 3 queries over 2 tokens; valid are 1 token or more, and 1 to that many "
-            "queries");
+            "/in.safetensors: 3 queries over 2 tokens; valid: at least 1 token, and from 1 query to as "
+            "many as tokens");
     layer = layer_random(0, 0);
     refused(&layer, "x", 4, "",
-            "/in.safetensors: 0 queries over 0 tokens; valid are 1 token or more, and 1 to that many "
-            "queries");
+            "/in.safetensors: 0 queries over 0 tokens; valid: at least 1 token, and from 1 query to as "
+            "many as tokens");
 }
 
 Test(run_refusals, impossible_specs_are_refused_by_field)
@@ -220,7 +221,7 @@ Test(run_refusals, wrong_usage_has_status_2)
     command_refuses(
         "run --input a --output b --fp16-kv --dump-cache", 2,
         "xq run: --dump-cache: an fp16 KV cache holds no activations; use --fused or --unfused");
-    command_refuses("run --input a --output b --chunk 0", 1, "xq run: --chunk: 0; valid are 1 .. 1048576");
+    command_refuses("run --input a --output b --chunk 0", 1, "xq run: --chunk: 0; valid: 1 to 1048576");
     command_refuses("run --input a --output b --layer 1 --layers 1,2", 2,
                     "xq run: --layer and --layers: give one of them");
     command_refuses("run --input a --output b", 2,
@@ -248,7 +249,7 @@ Test(run_refusals, sizes_of_a_model_directory_cannot_be_overridden)
         struct command_result r =
             command_run("run --device sim --input %s/act --output %s/out --model %s --set model.%s",
                         directory, directory, directory, sets[i]);
-        snprintf(expected, sizeof expected, "model.%.*s: is not that of the model directory",
+        snprintf(expected, sizeof expected, "model.%.*s: differs from the model directory's",
                  (int)strcspn(sets[i], "="), sets[i]);
         cr_expect_eq(r.status, 1, "%s: %s", sets[i], r.err);
         cr_expect(strstr(r.err, expected), "%s: %s", sets[i], r.err);

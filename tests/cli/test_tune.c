@@ -148,7 +148,7 @@ Test(tune, a_dry_run_without_a_compiler_lists_candidates_without_predictions)
     cr_expect_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, " combinations are valid for this spec\n"), "%s", r.out);
     cr_expect_null(strstr(r.out, "predicted"));
-    cr_expect(strstr(r.err, "xq tune: no times are predicted: ") && strstr(r.err, "/nowhere/libnvrtc.so"),
+    cr_expect(strstr(r.err, "xq tune: cannot predict times: ") && strstr(r.err, "/nowhere/libnvrtc.so"),
               "%s", r.err);
 }
 
@@ -177,7 +177,7 @@ Test(tune, bad_input_is_named)
         const char *message;
     } cases[] = {
         {"--budget 10", 1,
-         "--budget: '10' is no time; valid: a number above 0 with s, m or h, as in 90s, 10m, 2h"},
+         "--budget: '10' is no time; valid: a number above 0 with s, m or h, for example 90s, 10m or 2h"},
         {"--budget 0s", 1, "--budget: '0s' is no time"},
         {"--budget 1x", 1, "--budget: '1x' is no time"},
         {"--budget -5m", 1, "--budget: '-5m' is no time"},
@@ -194,7 +194,7 @@ Test(tune, bad_input_is_named)
          "--families: 'merge' is no family that a step of attention runs; valid: attend, append, "},
         {"--families accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
         {"--families attend,rope,accumulate --contexts 40", 1, "accumulate cannot serve this spec"},
-        {"--contexts 40,2 --queries 5", 1, "--queries: 5; valid are 1 .. 2"},
+        {"--contexts 40,2 --queries 5", 1, "--queries: 5; valid: 1 to 2"},
         {"--strategy best", 1, "--strategy: 'best' is not known; valid: model, random, exhaustive"},
         {"--most 0", 1, "--most"},
         {"--launch twice", 1, "--launch: 'twice' is not known; valid: graph, stream"},
@@ -202,15 +202,15 @@ Test(tune, bad_input_is_named)
          "--launch: has no effect on the software device, whose times are modelled"},
         {"--launch stream --dry-run", 2, "--launch: has no effect with --dry-run, which measures nothing"},
         {"--shard 0/2", 1,
-         "--shard: '0/2' is not valid; valid: I/N, I from 1 to N, N from 1 to 1000, as in 2/8"},
+         "--shard: '0/2' is not valid; valid: I/N, with I from 1 to N and N from 1 to 1000, for example "
+         "2/8"},
         {"--shard 3/2", 1, "--shard: '3/2' is not valid"},
         {"--shard 1", 1, "--shard: '1' is not valid"},
         {"--shard 1/2/3", 1, "--shard: '1/2/3' is not valid"},
         {"--shard 1/2 --dry-run", 2, "--shard: has no effect with --dry-run"},
-        {"--queries 5 --contexts 4", 1, "--queries: 5; valid are 1 .. 4"},
+        {"--queries 5 --contexts 4", 1, "--queries: 5; valid: 1 to 4"},
         {"--bits 4 --set cache.bits=8", 2, "--bits and --set cache.bits: give one of them"},
-        {"--budget 0.001s --contexts 40", 1,
-         "--budget: 0.001s does not suffice for setting up and one measurement of "},
+        {"--budget 0.001s --contexts 40", 1, "--budget: 0.001s is too short to set up and measure "},
         {"--set arch='\"sm_80\"'", 2, "arch"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -221,7 +221,7 @@ Test(tune, bad_input_is_named)
         cr_expect_str_empty(r.out, "%s", cases[i].arguments);
     }
     command_refuses("tune --spec x.json --store a.db --json a.db", 2,
-                    "xq tune: --store and --json name the same file");
+                    "xq tune: --store and --json name the same file; give two files");
     command_refuses("tune --device sim --model smollm2-135m,,phi-2", 1,
                     "xq tune: --model: 'smollm2-135m,,phi-2' has an empty name; valid: NAME,NAME,...");
     command_refuses("tune --device sim --model smollm2-135m,", 1,
@@ -263,7 +263,7 @@ Test(tune, append_is_tuned_too, .timeout = 300)
             continue;
         cr_expect_str_eq(tuning_text(trial, "outcome"), "wrong");
         cr_expect_str_eq(tuning_text(trial, "reason"),
-                         "the pages that it wrote are not those of the default");
+                         "the pages that it wrote differ from those of the first candidate of its process");
         wrong++;
     }
     cr_expect_eq(wrong, 4);
@@ -298,12 +298,12 @@ Test(tune, several_models_are_tuned_for, .timeout = 300)
 Test(tune, all_presets_are_tuned_for_where_none_is_named, .timeout = 300)
 {
     struct command_result r = command_run("tune --device sim --dry-run --json -");
-    cr_expect(strstr(r.err, "xq tune: no model is named: tunes for "), "%s", r.err);
+    cr_expect(strstr(r.err, "xq tune: no model is named, so xq tunes "), "%s", r.err);
     cJSON *root = command_json_of(&r);
     int jobs = cJSON_GetArraySize(cJSON_GetObjectItem(root, "jobs"));
     cr_expect(jobs > 20, "%d", jobs);
     char said[128];
-    snprintf(said, sizeof said, "tunes for %d presets", jobs);
+    snprintf(said, sizeof said, "tunes %d presets", jobs);
     cr_expect(strstr(r.err, said), "%s", r.err);
     cJSON_Delete(root);
     root = command_json("tune --device sim --dry-run --families key_norms --json -");

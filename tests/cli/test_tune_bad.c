@@ -172,8 +172,7 @@ Test(tune_bad, a_budget_that_is_too_short_is_no_hang, .timeout = 300)
     cr_expect_eq(r.status, 1);
     cr_expect_str_eq(
         r.err,
-        "xq tune: --budget: 5s does not suffice for setting up and one measurement of attend at 40 tokens; "
-        "give more\n");
+        "xq tune: --budget: 5s is too short to set up and measure attend once at 40 tokens; give more\n");
     char arguments[512];
     snprintf(arguments, sizeof arguments, "--contexts 40 --batches 64 --budget 12s --templates %s",
              slow("tuning.warps ~= 8"));

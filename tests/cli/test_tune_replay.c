@@ -99,9 +99,9 @@ Test(tune_replay, a_file_that_is_no_whole_space_is_refused)
     static const struct {
         const char *from, *to, *message;
     } cases[] = {
-        {"\"jobs\":", "\"works\":", "not a result of xq tune --json"},
+        {"\"jobs\":", "\"works\":", "it is no result of xq tune --json"},
         {"\"valid\":144", "\"valid\":145",
-         "not all candidates of a job were tried; record it with --strategy exhaustive"},
+         "some candidates of a job were not tried; record the space with --strategy exhaustive"},
         {"\"time_us\":", "\"hours\":", "a measured trial has no time_us above 0"},
         {"\"default\":", "\"usual\":", "a job has no measured default among its trials"},
         {"\"multiprocessors\":", "\"processors\":", "\"model\" lacks multiprocessors"},

@@ -179,7 +179,7 @@ Test(tune_report, answers_for_other_sources_are_counted_and_not_mixed_in)
     struct command_result r = command_run("tune report --store %s", path);
     report_has(r.out,
                ": 7 answers, taken 2023-11-14 22:13 to 2023-11-14 22:15 UTC.\n"
-               "1 of them holds for other sources of the kernels than this xq has (1 other state), and "
+               "1 of them belongs to other sources of the kernels than this xq has (1 other state), and "
                "is left out below.\n");
 }
 
@@ -192,7 +192,7 @@ Test(tune_report, a_store_of_other_sources_alone_leaves_nothing)
     store_close(s);
     struct command_result r = command_run("tune report --store %s --html %s.html", path, path);
     cr_expect_eq(r.status, 0, "%s", r.err);
-    report_has(r.out, "1 answer, taken 2023-11-14 22:13 UTC.\n1 of them holds for other sources");
+    report_has(r.out, "1 answer, taken 2023-11-14 22:13 UTC.\n1 of them belongs to other sources");
     report_has(r.out, "\nNothing is left to report.\n");
     char name[4200];
     size_t size;
@@ -320,7 +320,7 @@ Test(tune_report, what_is_no_store_is_refused)
 {
     const char *folder = files_directory();
     char line[4300], command[4300];
-    command_refuses("tune report", 2, "xq tune report: no store to report: give --store FILE");
+    command_refuses("tune report", 2, "xq tune report: there is no store to report; give --store FILE");
     command_refuses("tune report --stor x", 2,
                     "xq tune report: unknown option '--stor'; did you mean '--store'?");
     command_refuses("tune report --store x --device sim", 2,

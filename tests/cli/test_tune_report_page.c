@@ -201,7 +201,7 @@ Test(tune_report_page, a_failing_gnuplot_is_heard_and_the_old_page_stays)
     only_gnuplot(FAKE "kill -9 $$\n");
     command_refuses(command, 1, "xq tune report: gnuplot was ended by signal 9, Killed");
     only_gnuplot(FAKE "echo '<svg></svg>'\n");
-    command_refuses(command, 1, "xq tune report: gnuplot made 1 of 4 plots, without saying why");
+    command_refuses(command, 1, "xq tune report: gnuplot made 1 of 4 plots and gave no reason");
     size_t size;
     char *text = files_read(html, &size);
     cr_expect_str_eq(text, "old");

@@ -52,7 +52,7 @@ Test(tune_worker, a_candidate_that_takes_too_long_is_ended_and_the_next_one_meas
     for (int round = 0; round < 2; round++) {
         const struct tune_trial late = try_for(worker, 0);
         cr_expect_eq(late.outcome, TUNE_HUNG);
-        cr_expect_str_eq(late.reason, "no result within 0 s");
+        cr_expect_str_eq(late.reason, "there was no result within 0 s");
         const struct tune_trial good = try_for(worker, 200);
         cr_expect_eq(good.outcome, TUNE_MEASURED, "%s", good.reason);
         cr_expect_gt(good.median, 0);

@@ -95,7 +95,7 @@ Test(tuned_files, info_tells_how_many_results_are_for_the_device)
     cr_expect(
         strstr(r.out,
                "t.json: 5 results, for this device 1, for others of its capability 1, of its family 1; "
-               "1 of kernels that have changed since\n"),
+               "1 are for kernels that have changed since\n"),
         "%s", r.out);
 }
 
@@ -187,7 +187,7 @@ Test(tuned_files, rows_that_cannot_be_used_are_left_out, .timeout = 120)
     struct command_result r = command_run("tune export --store %s --out %s", store, table);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_expect(strncmp(r.out, "1 result: ", 10) == 0, "%s", r.out);
-    cr_expect(strstr(r.out, "left out: 3 that this xq cannot use"), "%s", r.out);
+    cr_expect(strstr(r.out, "left out: 3 results that this xq cannot use"), "%s", r.out);
     setenv("XQ_TUNED", table, 1);
     tuned_gen_prints("\"tokens\":\t400");
 }
@@ -196,9 +196,9 @@ Test(tuned_files, exporting_refuses_what_it_cannot_use, .timeout = 120)
 {
     const char *folder = files_directory();
     char command[8192], line[8192], store[1024];
-    command_refuses("tune export", 2, "xq tune export: nothing to export: give --store FILE");
+    command_refuses("tune export", 2, "xq tune export: there is no store to export; give --store FILE");
     command_refuses("tune export --store x.db", 2,
-                    "xq tune export: nowhere to put the table: give --out FILE");
+                    "xq tune export: there is no file for the table; give --out FILE");
     snprintf(command, sizeof command, "tune export --store /nowhere.db --out %s/t.json", folder);
     cr_expect_eq(command_run("%s", command).status, 1);
     snprintf(store, sizeof store, "%s", tuned_store("--contexts 200"));
@@ -215,9 +215,9 @@ Test(tuned_files, exporting_refuses_what_it_cannot_use, .timeout = 120)
     snprintf(command, sizeof command, "tune export --store %s --out %s/t.json --templates %s", store,
              folder, folder);
     snprintf(line, sizeof line,
-             "xq tune export: %s has nothing to export: 1 measured of kernels that have changed since, 0 "
-             "for which "
-             "the default was not measured, 0 that this xq cannot use",
+             "xq tune export: %s has nothing to export; results of kernels that have changed since: 1; "
+             "results without a "
+             "measured default: 0; results that this xq cannot use: 0",
              store);
     command_refuses(command, 1, line);
     cr_expect_eq(files_count(folder), 2, "a table was begun, and stayed");

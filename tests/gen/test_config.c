@@ -255,7 +255,7 @@ Test(config, what_families_cannot_do_here_is_refused_by_name)
     config_refused(
         "{\"model_type\": \"phi3\", " SHAPE
         ", \"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [1.0], \"short_factor\": [1.0]}}",
-        XQ_ERROR_SPEC, "model.rope_scaling.short_factor", "1 entries, for 32 rotary pairs");
+        XQ_ERROR_SPEC, "model.rope_scaling.short_factor", "1 entries, and there are 32 rotary pairs");
     config_refused("{\"model_type\": \"phi3\", " SHAPE
                    ", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0}}",
                    XQ_ERROR_SPEC, "model.rope_scaling.short_factor", "missing");
@@ -287,7 +287,7 @@ Test(config, what_families_cannot_do_here_is_refused_by_name)
         config_refused(text, XQ_ERROR_UNSUPPORTED, mpt[i].field, "not supported");
     }
     config_refused("{\"model_type\": \"mpt\", \"d_model\": 768, \"n_heads\": 12}", XQ_ERROR_UNSUPPORTED,
-                   "n_heads", "power of two");
+                   "n_heads", "powers of two");
 }
 
 Test(config, wrong_values_name_their_field)

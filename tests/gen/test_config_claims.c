@@ -84,7 +84,7 @@ Test(config_claims, unknown_words_of_attention_are_refused)
 Test(config_claims, layer_types_name_every_layer)
 {
     refuses(LLAMA ", \"layer_types\": [\"full_attention\", \"full_attention\"]", XQ_ERROR_SPEC,
-            "layer_types", "it has 2, and num_hidden_layers is 8");
+            "layer_types", "it has 2 entries, and num_hidden_layers is 8");
     refuses(LLAMA ", \"layer_types\": []", XQ_ERROR_SPEC, "layer_types", "it has 0");
 }
 
@@ -92,7 +92,8 @@ Test(config_claims, attention_in_both_directions_is_refused_by_name)
 {
     static const struct refusal list[] = {
         {"\"model_type\": \"falcon\", \"multi_query\": true, " SHAPE, "num_key_value_heads",
-         "2 is not what num_kv_heads, multi_query and new_decoder_architecture say; supported: 1, or leave "
+         "2 differs from what num_kv_heads, multi_query and new_decoder_architecture imply; supported: 1, "
+         "or leave "
          "it out"},
         {QWEN2 ", \"is_causal\": false", "is_causal", "both directions"},
         {QWEN2 ", \"causal\": false", "causal", "both directions"},
@@ -191,7 +192,7 @@ Test(config_claims, what_is_not_so_is_refused)
         {MPT "{}, \"no_bias\": \"yes\"", "no_bias", "true, false"},
         {"\"model_type\": \"gemma3\", \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8}, "
          "\"text_config\": {}",
-         "rope_scaling", "beside text_config"},
+         "rope_scaling", "differs from the same key in text_config"},
         {"\"model_type\": \"cohere\", " SHAPE ", \"use_qk_norm\": true", "use_qk_norm", "LayerNorm"},
         {"\"model_type\": \"olmo\", " SHAPE ", \"clip_qkv\": 8.0", "model.clip_qkv", "clipping"},
     };
@@ -272,7 +273,7 @@ Test(config_claims, contradictions_name_both_keys)
         {LLAMA ", \"rope_parameters\": {\"rope_theta\": 5e5, \"factor\": 4}", "rope_parameters.rope_type",
          "missing"},
         {LLAMA ", \"rope_scaling\": {\"rope_type\": \"default\", \"factor\": 4}",
-         "model.rope_scaling.factor", "means nothing"},
+         "model.rope_scaling.factor", "has no effect with rope_type"},
     };
     refuse_all(list, COUNT(list), XQ_ERROR_SPEC);
     refuses(GEMMA3 ", \"sliding_window_pattern\": 6, \"layer_types\": [\"full_attention\", "
@@ -398,7 +399,7 @@ Test(config_claims, longrope_is_checked)
          "model.rope_scaling.table", "valid: short, long"},
         {PHI3 LONGROPE("\"table\": \"long\""), "model.rope_scaling.long_factor", "missing"},
         {PHI3 LONGROPE("\"long_factor\": [1, 2], \"table\": \"long\""), "model.rope_scaling.long_factor",
-         "2 entries, for 32"},
+         "2 entries, and there are 32"},
         {PHI3 LONGROPE("\"long_factor\": " FACTORS(0)), "model.rope_scaling.long_factor[0]", "0.001"},
         {PHI3 LONGROPE("\"long_factor\": " FACTORS(3) ", \"table\": \"long\", \"factor\": 8"),
          "model.rope_scaling.factor", "4"},
@@ -410,9 +411,9 @@ Test(config_claims, longrope_is_checked)
 Test(config_claims, a_bias_of_the_whole_layer_is_a_claim)
 {
     static const struct refusal list[] = {
-        {LLAMA ", \"bias\": true", "bias", "and the rest of the file mean (false)"},
-        {LLAMA ", \"use_bias\": true", "use_bias", "and the rest of the file mean (false)"},
-        {QWEN2 ", \"use_bias\": false", "use_bias", "and the rest of the file mean (true)"},
+        {LLAMA ", \"bias\": true", "bias", "and the rest of the file imply (false)"},
+        {LLAMA ", \"use_bias\": true", "use_bias", "and the rest of the file imply (false)"},
+        {QWEN2 ", \"use_bias\": false", "use_bias", "and the rest of the file imply (true)"},
     };
     refuse_all(list, COUNT(list), XQ_ERROR_UNSUPPORTED);
     cJSON_Delete(complete(LLAMA ", \"bias\": false, \"use_bias\": null", NULL));

@@ -83,7 +83,7 @@ Test(json, bad_syntax_is_refused_with_line_and_column)
     refuses("{\"a\": // why\n 1}", "here:1:7: malformed JSON: a value is expected, not '// why'");
     refuses("\"\xC3\xA9\xC3\xA9\" x", "here:1:6: "); /* columns are characters */
     refuses("[\x01]", "control character (1)");
-    refuses("\"a\nb\"", "here:1:3: malformed JSON: a control character (10) in a string");
+    refuses("\"a\nb\"", "here:1:3: malformed JSON: a string has a control character (10)");
     refuses("\"abc", "ends too early, where the end of a string is expected");
     refuses("\"\\x\"", "here:1:3: malformed JSON: one of ");
     refuses("\"\\u12g4\"", "a hexadecimal digit");
@@ -119,8 +119,8 @@ Test(json, the_names_that_python_writes_are_taken_where_they_may_be)
 
 Test(json, characters_that_c_would_lose_are_refused)
 {
-    refuses("{\"a\": \"x\\u0000y\"}", "here:1:9: a NUL character (\\u0000) in a string");
-    refuses("{\"a\\u0000\": 1}", "here:1:4: a NUL character");
+    refuses("{\"a\": \"x\\u0000y\"}", "here:1:9: a string has a NUL character (\\u0000)");
+    refuses("{\"a\\u0000\": 1}", "here:1:4: a string has a NUL character");
     refuses_sized("[1]\0[2]", 7, JSON_STRICT, "here:1:4: ");
     refuses_sized("\"a\0b\"", 5, JSON_STRICT, "here:1:3: ");
     error err = ERROR_INIT;
@@ -134,10 +134,10 @@ Test(json, what_is_not_utf8_is_refused)
                                       "\"\xED\xA0\x80\"", "\"\xF4\x90\x80\x80\"", "\"\xC3\"",
                                       "\"\x80\"",         "\"\xE2\x82\""};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        refuses(bad[i], "here:1:2: not UTF-8: byte ");
-    refuses("\"\\ud83d\"", "half a character");
-    refuses("\"\\ud83d\\u0041\"", "half a character");
-    refuses("\"\\ude00\"", "half a character");
+        refuses(bad[i], "here:1:2: byte ");
+    refuses("\"\\ud83d\"", "is one half of a surrogate pair");
+    refuses("\"\\ud83d\\u0041\"", "is one half of a surrogate pair");
+    refuses("\"\\ude00\"", "is one half of a surrogate pair");
 }
 
 Test(json, a_name_given_twice_is_refused)
@@ -161,5 +161,5 @@ Test(json, deep_nesting_is_refused)
     cJSON_Delete(parse(text));
     memset(text, '[', 33);
     memset(text + 33, ']', 33);
-    refuses(text, "here:1:33: JSON nested more than 32 levels deep");
+    refuses(text, "here:1:33: the JSON is nested more than 32 levels deep");
 }

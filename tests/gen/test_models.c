@@ -335,7 +335,7 @@ Test(models, dynamic_scaling_of_a_published_config_is_refused_with_a_way_out)
     char *text = files_read("tests/configs/internlm2.5-7b.json", &size);
     cJSON *spec = generator_config(text);
     char *json = cJSON_PrintUnformatted(spec);
-    generator_refuses(json, XQ_ERROR_UNSUPPORTED, "model.rope_scaling", "null stands for it");
+    generator_refuses(json, XQ_ERROR_UNSUPPORTED, "model.rope_scaling", "Set it to null");
     free(json);
     cJSON_DeleteItemFromObject(cJSON_GetObjectItem(spec, "model"), "rope_scaling");
     json = cJSON_PrintUnformatted(spec);

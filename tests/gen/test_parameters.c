@@ -245,10 +245,10 @@ static cJSON *drawn(const char *spec, int seed)
 Test(parameters, every_valid_combination_can_be_drawn_and_no_other)
 {
     static const char spec[] = "{\"model\": \"smollm2-135m\", \"cache\": {\"method\": \"latent\"}}";
-    enum { SEEDS = 3000, MOST = 100 };
+    enum { SEEDS = 400, MOST = 20 };
     char *json = NULL;
     error err = ERROR_INIT;
-    cr_assert_eq(gen_space(generator(), spec, "gemm", &json, &err), XQ_OK, "%s", err.message);
+    cr_assert_eq(gen_space(generator(), spec, "append", &json, &err), XQ_OK, "%s", err.message);
     cJSON *space = cJSON_Parse(json);
     const cJSON *candidates = cJSON_GetObjectItem(space, "candidates");
     const int count = cJSON_GetArraySize(candidates);
@@ -259,7 +259,7 @@ Test(parameters, every_valid_combination_can_be_drawn_and_no_other)
         int found = 0;
         for (int i = 0; i < count; i++) {
             const cJSON *parameters = cJSON_GetObjectItem(cJSON_GetArrayItem(candidates, i), "parameters");
-            const bool is = cJSON_Compare(parameters, cJSON_GetObjectItem(tuning, "gemm"), true);
+            const bool is = cJSON_Compare(parameters, cJSON_GetObjectItem(tuning, "append"), true);
             times[i] += is;
             found += is;
         }
@@ -268,8 +268,8 @@ Test(parameters, every_valid_combination_can_be_drawn_and_no_other)
     }
     cr_expect_eq(others, 0);
     for (int i = 0; i < count; i++)
-        cr_expect(times[i] > SEEDS / count / 3 && times[i] < SEEDS / count * 3, "candidate %d of %d: %d times", i,
-                  count, times[i]);
+        cr_expect(times[i] > SEEDS / count / 2 && times[i] < SEEDS / count * 2,
+                  "candidate %d of %d: %d times", i, count, times[i]);
     cJSON_Delete(space);
     free(json);
 }

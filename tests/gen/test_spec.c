@@ -158,7 +158,7 @@ Test(spec, impossible_values_are_refused_with_the_valid_ones)
                   "no grouped latents");
     refuses_cache("\"groups_v\": 8", XQ_ERROR_SPEC, "cache.groups_v", "valid: 1, 2, 4");
     refuses_cache("\"groups\": 4, \"groups_k\": 4, \"groups_v\": 1", XQ_ERROR_SPEC, "cache.groups",
-                  "no meaning beside groups_k (4) and groups_v (1); leave it out");
+                  "no effect beside groups_k (4) and groups_v (1); leave it out");
     refuses_cache("\"groups\": 3", XQ_ERROR_SPEC, "cache.groups",
                   "does not divide num_key_value_heads (4)");
     refuses_cache("\"axis_k\": \"channel\", \"group\": \"row\", \"rank_k\": 192, \"rank_v\": 192",

@@ -423,7 +423,7 @@ Test(sandbox, a_template_that_cannot_be_read_is_refused)
     folder_refused(directory, "attend.cu.lt: holds a NUL character");
     cr_assert_eq(unlink(files_path(directory, "attend.cu.lt")), 0);
     files_write(files_path(directory, "atend.cu.lt"), "text", 4);
-    folder_refused(directory, "atend.cu.lt: is the template of no family");
+    folder_refused(directory, "atend.cu.lt: is a template without a family");
 }
 
 /* The test steps a memory limit through every size that this call may need. Each call must fail cleanly,

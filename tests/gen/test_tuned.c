@@ -213,7 +213,7 @@ Test(tuned, a_completed_spec_without_choices_chooses_its_parameters)
     cJSON_ReplaceItemInObject(cJSON_GetObjectItem(cJSON_GetObjectItem(spec, "tuning"), "attend"), "warps",
                               cJSON_CreateNumber(8));
     text = cJSON_PrintUnformatted(spec);
-    generator_refuses(text, XQ_ERROR_SPEC, "tuned.attend", "is computed from the rest of the spec");
+    generator_refuses(text, XQ_ERROR_SPEC, "tuned.attend", "differs from what the rest of the spec gives");
     cJSON_free(text);
     cJSON_Delete(spec);
     gen_destroy(g);

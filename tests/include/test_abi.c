@@ -111,7 +111,7 @@ Test(install, examples_build_and_run_against_the_installed_libraries, .timeout =
     snprintf(command, sizeof command, "%s/shared/llama/llama generate %s --prompt x --python true", folder,
              folder);
     cr_assert_eq(shell_run(command, &output), 1, "%s", output);
-    cr_assert_str_eq(output, "llama: --prompt: no tokens\n");
+    cr_assert_str_eq(output, "llama: --prompt: it has no tokens\n");
     free(output);
     snprintf(command, sizeof command, "PKG_CONFIG_PATH=%s/lib/pkgconfig pkg-config --modversion xq",
              folder);

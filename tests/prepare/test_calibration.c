@@ -369,7 +369,7 @@ Test(calibration, what_cannot_be_used_is_refused_by_name, .init = fill)
     fill();
     memset(x, 0, sizeof x);
     refuses(write_activations(TOKENS, D, true), &s, XQ_ERROR_ARGUMENT,
-            "tensor x.0 of the calibration holds zeros alone");
+            "tensor x.0 of the calibration holds only zeros");
     fill();
     x[77] = NAN;
     s = shape_of(DKV, 1);

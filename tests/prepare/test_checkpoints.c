@@ -118,7 +118,7 @@ Test(checkpoints, parts_of_a_projection_that_are_not_read_are_named)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refused(model_files(&(struct model_change){.extra = cases[i]}), "", cases[i],
-                "of a projection only weight and bias are read");
+                "only the weight and bias of a projection are read");
 }
 
 /* Heads that predict several tokens are stored as layers after those of the model. */
@@ -199,7 +199,7 @@ Test(checkpoints, layers_of_linear_attention_are_left_out)
         "\"full_attention_interval\": 2}";
     const char *directory = model_files(
         &(struct model_change){.config = config, .extra = "model.layers.1.self_attn.k_norm.weight"});
-    refused(directory, "--layers 0,1", "layer 0 is of linear attention", "no keys and values");
+    refused(directory, "--layers 0,1", "layer 0 has linear attention", "no keys and values");
     refused(directory, "", "model.layers.1.self_attn.k_norm.weight",
             "needs [64]"); /* it reached the right layer */
 }

@@ -310,7 +310,7 @@ Test(factor, impossible_ranks_are_refused)
     const factor_shape s = {ROWS, COLS, 2, 26, false};
     error err = ERROR_INIT;
     cr_assert_eq(factor_latent(&s, w, u, a, NULL, &err), XQ_ERROR_ARGUMENT);
-    cr_assert_str_eq(err.message, "rank 13 of a 60 x 12 matrix; valid are 1 .. 12");
+    cr_assert_str_eq(err.message, "rank 13 of a 60 x 12 matrix is not valid; valid: 1 to 12");
 }
 
 /* ----------------------------------------------------------------- layer */

@@ -123,7 +123,7 @@ Test(svd, impossible_ranks_are_refused)
     float w[6] = {1, 2, 3, 4, 5, 6}, u[9], a[9];
     error err = ERROR_INIT;
     cr_assert_eq(svd_factor(w, 3, 2, 3, u, a, NULL, &err), XQ_ERROR_ARGUMENT);
-    cr_assert_str_eq(err.message, "rank 3 of a 3 x 2 matrix; valid are 1 .. 2");
+    cr_assert_str_eq(err.message, "rank 3 of a 3 x 2 matrix is not valid; valid: 1 to 2");
     error_clear(&err);
     cr_assert_eq(svd_factor(w, 3, 2, 0, u, a, NULL, &err), XQ_ERROR_ARGUMENT);
 }
@@ -167,7 +167,7 @@ Test(model, projections_are_transposed_to_x_times_w)
     cr_assert(!w.bk && !w.bv && !w.k_norm && !w.sinks);
     layer_weights_free(&w);
     cr_assert_eq(model_layer(m, 2, &w, &err), XQ_ERROR_ARGUMENT);
-    cr_assert_str_eq(err.message, "layer 2; the model has layers 0 .. 1");
+    cr_assert_str_eq(err.message, "layer 2 is not in the model; valid: 0 to 1");
     model_close(m);
 }
 
@@ -197,13 +197,13 @@ Test(model, bad_tensors_are_named)
                   "/model.safetensors: tensor model.layers.0.self_attn.k_proj.weight has shape [63, 128], "
                   "needs [64, 128]");
     layer_refused(&(struct model_change){.drop = "model.layers.0.self_attn.v_proj.weight"},
-                  ": no tensor model.layers.0.self_attn.v_proj.weight among its 3");
+                  ": there is no tensor model.layers.0.self_attn.v_proj.weight among its 3");
     layer_refused(&(struct model_change){.extra = "model.layers.0.self_attn.k_proj.bias"},
-                  "/model.safetensors: tensor model.layers.0.self_attn.k_proj.bias: the configuration "
-                  "says nothing of it, so that it would be left out");
+                  "/model.safetensors: tensor model.layers.0.self_attn.k_proj.bias would be ignored, "
+                  "because the configuration does not mention it");
     layer_refused(&(struct model_change){.extra = "model.layers.0.self_attn.k_norm.weight"},
-                  "/model.safetensors: tensor model.layers.0.self_attn.k_norm.weight: the configuration "
-                  "says nothing of it, so that it would be left out");
+                  "/model.safetensors: tensor model.layers.0.self_attn.k_norm.weight would be ignored, "
+                  "because the configuration does not mention it");
 }
 
 static void model_refused(const char *config, xq_status status, const char *field)
@@ -314,7 +314,7 @@ Test(prepare, bad_models_end_in_one_line_and_no_file)
                     "",
                     "/config.json:1:43: malformed JSON: it ends too early, where ',' or '}' is expected");
     prepare_refused(&(struct model_change){0}, "--layers 2",
-                    "--layers: '2' is no layer of the model; valid are layers 0 .. 1, each once");
+                    "--layers: '2' is no layer of the model; valid: layers 0 to 1, each once");
 }
 
 Test(prepare, projections_that_are_zero_are_named)
@@ -362,12 +362,12 @@ Test(prepare, layers_before_the_base_have_the_plain_method)
     cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(first, "method")), "x-cl");
     cr_assert_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(json, "resumed")), 0);
     cJSON_Delete(json);
-    prepare_refused(&(struct model_change){0}, "--method latent-cl",
-                    "--base-layer: 2; the model has layers 0 .. 1");
+    prepare_refused(&(struct model_change){0}, "--method latent-cl", "--base-layer: 2; valid: 0 to 1");
     prepare_refused(&(struct model_change){0}, "--method latent-cl --base-layer -2",
-                    "--base-layer: -2; the model has layers 0 .. 1");
-    prepare_misused("--method latent --base-layer 1",
-                    "--base-layer: method latent has none; valid with x-cl, latent-cl; leave it out");
+                    "--base-layer: -2; valid: 0 to 1");
+    prepare_misused(
+        "--method latent --base-layer 1",
+        "--base-layer: method latent has no base layer, only x-cl and latent-cl have one; leave it out");
     prepare_misused(
         "--method x-cl --base-layer 1 --calibration f.safetensors",
         "--calibration: calibration is for methods x and latent, with rotation; here cache.method is "
@@ -380,13 +380,15 @@ Test(prepare, layers_before_the_base_have_the_plain_method)
 
 Test(prepare, options_that_make_no_sense_together_are_named)
 {
-    command_refuses("prepare d --store none", 2, "xq prepare: --store none: leaves nothing without --pack");
+    command_refuses(
+        "prepare d --store none", 2,
+        "xq prepare: --store: without --pack, 'none' leaves nothing to write; valid: f16, bf16, f32");
     command_refuses("prepare d --store f64", 1,
                     "xq prepare: --store: 'f64' is not known; valid: f16, bf16, f32, none");
-    command_refuses(
-        "prepare d --weights int8", 2,
-        "xq prepare: --weights: is the type of packed weights; add --pack (--store is that of matrices)");
-    command_refuses("prepare d --threads 65", 1, "xq prepare: --threads: 65; valid are 1 .. 64");
+    command_refuses("prepare d --weights int8", 2,
+                    "xq prepare: --weights: has no effect without --pack, because it is the type of packed "
+                    "weights; add --pack (--store is the type of matrices)");
+    command_refuses("prepare d --threads 65", 1, "xq prepare: --threads: 65; valid: 1 to 64");
     command_refuses("prepare d --model m", 2, "xq prepare: --model: the model is MODEL_DIR; leave it out");
     prepare_refused(&(struct model_change){0}, "--pack --weights int4",
                     "weights: 'int4' is not valid; valid: f16, bf16, int8, e4m3");
@@ -560,7 +562,7 @@ Test(prepare, sizes_of_a_model_directory_cannot_be_overridden)
         char expected[96];
         struct command_result r =
             command_run("prepare %s --out %s/o.safetensors --set model.%s", directory, directory, sets[i]);
-        snprintf(expected, sizeof expected, "model.%.*s: is not that of the model directory",
+        snprintf(expected, sizeof expected, "model.%.*s: differs from the model directory's",
                  (int)strcspn(sets[i], "="), sets[i]);
         cr_expect_eq(r.status, 1, "%s: %s", sets[i], r.err);
         cr_expect(strstr(r.err, expected), "%s: %s", sets[i], r.err);

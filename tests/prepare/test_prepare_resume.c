@@ -114,7 +114,7 @@ Test(prepare_resume, another_command_starts_anew_and_says_so, .timeout = 120)
     struct command_result r = command_run("prepare %s -o %s --method x", directory, path);
     cr_assert_eq(r.status, 0, "%s", r.err);
     snprintf(line, sizeof line,
-             "xq prepare: %s.partial: it is of another command (another model or method, or other options "
+             "xq prepare: %s.partial: another command wrote it (another model or method, or other options "
              "of it); "
              "starting anew\n",
              path);
@@ -138,7 +138,7 @@ Test(prepare_resume, an_input_by_the_name_of_the_unfinished_file_stays, .timeout
     char *data = files_read(real, &before);
     struct command_result r = command_run("prepare %s -o %s/real %s", directory, directory, options);
     cr_expect_eq(r.status, 1, "%s", r.err);
-    cr_expect(strstr(r.err, "real.partial: it is in the way of the output"), "%s", r.err);
+    cr_expect(strstr(r.err, "real.partial: this file is in the way of the output"), "%s", r.err);
     char *kept = files_read(real, &after);
     cr_assert_eq(after, before);
     cr_expect_arr_eq(kept, data, before);

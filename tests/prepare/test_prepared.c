@@ -174,8 +174,8 @@ PREPARED_TEST(absent_layers_and_files_are_named)
     xq_weights w = XQ_WEIGHTS_INIT;
     char expected[512];
     cr_assert_eq(xq_prepared_layer(p, 0, &w), XQ_ERROR_ARGUMENT);
-    snprintf(expected, sizeof expected, "%s: holds no layer 0; it has 1 layer of 3 (`xq prepare --layers`)",
-             path);
+    snprintf(expected, sizeof expected,
+             "%s: the file has no layer 0; it has 1 layer of 3 (`xq prepare --layers`)", path);
     cr_assert_str_eq(plan_error()->message, expected);
     cr_assert_str_eq(plan_error()->field, "layer");
     cr_assert_null(w.wk);
@@ -286,7 +286,7 @@ PREPARED_TEST(packed_weights_can_stand_alone)
     cr_assert_eq(memcmp(packed, expected, bytes), 0);
     cr_assert_eq(xq_prepared_layer(alone, 2, &w), XQ_ERROR_ARGUMENT);
     snprintf(message, sizeof message,
-             "%s: holds packed weights alone, no matrices (`xq prepare --store` chooses)", path);
+             "%s: the file has only packed weights, no matrices (`xq prepare --store` adds them)", path);
     cr_assert_str_eq(plan_error()->message, message);
     xq_prepared_close(whole);
     xq_prepared_close(alone);
@@ -311,7 +311,7 @@ PREPARED_TEST(a_plan_with_feedback_has_the_files_groups)
 {
     xq_prepared *p = opened(prepare(&llama, "--method latent --pack --feedback --group 32"));
     refuses_plan(p, plan_spec(p, 0, "f16", "\"group\": 64"), "cache.group",
-                 ": packed for cache.group 32, the plan's is 64;");
+                 ": the weights are packed for cache.group 32, and the plan has 64;");
     xq_prepared_close(p);
 }
 
@@ -320,35 +320,36 @@ PREPARED_TEST(a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
     const char *path = prepare(&llama, "--method latent --groups 1 --pack");
     xq_prepared *p = opened(path);
     refuses_plan(p, plan_spec(p, 0, "int8", NULL), "weights",
-                 ": packed for weights f16, the plan's is int8;");
+                 ": the weights are packed for weights f16, and the plan has int8;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"rank_v\": 64"), "cache.rank_v",
-                 ": packed for cache.rank_v 128, the plan's is 64;");
-    refuses_plan(p, plan_spec(p, 0, "f16", "\"groups_v\": 2"), "cache.groups_v", "the plan's is 2;");
+                 ": the weights are packed for cache.rank_v 128, and the plan has 64;");
+    refuses_plan(p, plan_spec(p, 0, "f16", "\"groups_v\": 2"), "cache.groups_v", "the plan has 2;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"rotation\": false"), "cache.rotation",
-                 ": packed for cache.rotation true, the plan's is false;");
+                 ": the weights are packed for cache.rotation true, and the plan has false;");
     refuses_plan(p, plan_spec(p, 0, "f16", "\"feedback\": true"), "cache.feedback",
-                 ": packed for cache.feedback nothing, the plan's is true;");
+                 ": the weights are packed for cache.feedback nothing, and the plan has true;");
     refuses_plan(
         p,
         plan_spec(p, 0, "f16",
                   "\"method\": \"latent-cl\", \"groups_k\": null, \"rank_k\": null, \"rank_v\": null"),
-        "cache.method", ": packed for cache.method latent, the plan's is latent-cl;");
+        "cache.method", ": the weights are packed for cache.method latent, and the plan has latent-cl;");
     refuses_plan(
         p,
         "{\"model\": {\"hidden_size\": 320, \"num_attention_heads\": 5, \"num_key_value_heads\": 1, "
         "\"head_dim\": 128}, \"cache\": {\"method\": \"latent\"}}",
-        "keys.pairs", ": packed for keys.pairs 32, the plan's is 64;");
+        "keys.pairs", ": the weights are packed for keys.pairs 32, and the plan has 64;");
     refuses_plan(
         p,
         "{\"model\": {\"hidden_size\": 320, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
         "\"head_dim\": 64}, \"cache\": {\"method\": \"latent\", \"groups\": 1}}",
-        "weights_layout.bytes", ": packed for weights_layout.bytes ");
+        "weights_layout.bytes", ": the weights are packed for weights_layout.bytes ");
     refuses_plan(
         p,
         "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
         "\"head_dim\": 64, \"rope\": {\"type\": \"interleaved\", \"theta\": 10000, \"rotary_dim\": 64}}, "
         "\"cache\": {\"method\": \"latent\", \"groups\": 1}}",
-        "keys.rematerialized[1]", ": packed for keys.rematerialized[1] 1, the plan's is 2;");
+        "keys.rematerialized[1]",
+        ": the weights are packed for keys.rematerialized[1] 1, and the plan has 2;");
     xq_prepared_close(p);
 }
 
@@ -364,7 +365,8 @@ PREPARED_TEST(plans_that_take_no_packed_weights_are_told)
     cr_assert_eq(xq_prepared_packed(p, unfused, 0, &packed, &bytes), XQ_ERROR_ARGUMENT);
     cr_assert_str_eq(plan_error()->field, "plan");
     cr_assert_eq(xq_prepared_packed(unpacked, plan, 0, &packed, &bytes), XQ_ERROR_ARGUMENT);
-    snprintf(message, sizeof message, "%s: holds no packed weights (`xq prepare --pack` adds them)", plain);
+    snprintf(message, sizeof message, "%s: the file has no packed weights (`xq prepare --pack` adds them)",
+             plain);
     cr_assert_str_eq(plan_error()->message, message);
     cr_assert_eq(xq_prepared_packed(p, plan, 3, &packed, &bytes), XQ_ERROR_ARGUMENT);
     cr_assert_str_eq(plan_error()->field, "layer");

@@ -59,7 +59,8 @@ Test(prepared_damage, every_kind_of_damage_is_named)
     size_t size;
     char *data = files_read(path, &size), text[256];
     open_refused(bad, data, 0, "truncated: 0 bytes are no safetensors file");
-    snprintf(text, sizeof text, "truncated: header of %zu bytes in a file of 20", header_bytes(data) - 8);
+    snprintf(text, sizeof text, "truncated: the header has %zu bytes, and the file has 20",
+             header_bytes(data) - 8);
     open_refused(bad, data, 20, text);
     snprintf(text, sizeof text,
              "tensor layers.7.lost ends at byte %zu of %zu: the file is truncated or damaged",
@@ -67,16 +68,17 @@ Test(prepared_damage, every_kind_of_damage_is_named)
     open_refused(bad, data, size - 1, text);
     char *longer = calloc(size + 3, 1);
     memcpy(longer, data, size);
-    open_refused(bad, longer, size + 3, "3 bytes after the last tensor");
+    open_refused(bad, longer, size + 3, "3 bytes follow the last tensor");
     free(longer);
     *value_at(data, size, "source") ^= 1;
     open_refused(bad, data, size,
                  "damaged: the checksum in __metadata__.header_xxh3 does not match the header");
     *value_at(data, size, "header_xxh3") = 'X';
-    open_refused(bad, data, size,
-                 "damaged, or written anew by another program: no checksum in __metadata__.header_xxh3");
+    open_refused(
+        bad, data, size,
+        "damaged, or written by another program: there is no checksum in __metadata__.header_xxh3");
     memset(value_at(data, size, "header_xxh3"), '0', 16);
-    open_refused(bad, data, size, "unfinished: the same `xq prepare` command goes on with it");
+    open_refused(bad, data, size, "unfinished; run the same `xq prepare` command to complete it");
     free(data);
 }
 
@@ -91,7 +93,7 @@ Test(prepared_damage, what_a_killed_writer_leaves_is_called_unfinished)
     prepared_keep(w);
     snprintf(partial, sizeof partial, "%s.partial", path);
     char *data = files_read(partial, &size);
-    open_refused(partial, data, size, "unfinished: the same `xq prepare` command goes on with it");
+    open_refused(partial, data, size, "unfinished; run the same `xq prepare` command to complete it");
     free(data);
 }
 
@@ -103,18 +105,20 @@ Test(prepared_damage, files_of_other_kinds_and_versions_are_refused_with_what_to
     size_t size;
     char *data = files_read(path, &size);
     open_refused(bad, "XQWEIGHT\3\0\0\0\0\0\0\0", 16,
-                 "an .xqw file, which this xq does not read; make it anew: `xq prepare MODEL_DIR --out "
+                 "it is an .xqw file, which this xq does not read; prepare the model again: `xq prepare "
+                 "MODEL_DIR --out "
                  "FILE.safetensors`");
     *value_at(data, size, "xq_prepared") = '1';
-    open_refused(bad, data, size,
-                 "__metadata__.xq_prepared is version 1; this xq reads version 2: run `xq prepare` again");
+    open_refused(
+        bad, data, size,
+        "__metadata__.xq_prepared is version 1, and this xq reads version 2; run `xq prepare` again");
     free(data);
     error err = ERROR_INIT;
     cr_assert_eq(safetensors_write(bad, &t, 1, &err), XQ_OK, "%s", err.message);
     data = files_read(bad, &size);
     open_refused(bad, data, size,
-                 "a safetensors file that xq did not prepare (no xq_prepared in its __metadata__); `xq "
-                 "prepare` writes such files");
+                 "xq did not prepare this safetensors file (its __metadata__ has no xq_prepared); valid: "
+                 "files that `xq prepare` writes");
     free(data);
 }
 
@@ -245,10 +249,13 @@ static void forged(const char *path, const char *from, const char *to, const cha
 Test(prepared_damage, an_incomplete_layer_is_refused)
 {
     const char *path = sample_written(TENSOR_F32);
-    forged(path, "\"layers.7.uk\":", "\"layers.7.ux\":", "no tensor layers.7.uk, which its spec needs");
-    forged(path, "\"layers.7.bv\":", "\"padding.777\":", "no tensor layers.7.bv, which its spec needs");
+
     forged(path,
-           "\"layers.7.lost\":", "\"layers.7.last\":", "no tensor layers.7.lost, which its spec needs");
+           "\"layers.7.uk\":", "\"layers.7.ux\":", "there is no tensor layers.7.uk, which its spec needs");
+    forged(path,
+           "\"layers.7.bv\":", "\"padding.777\":", "there is no tensor layers.7.bv, which its spec needs");
+    forged(path, "\"layers.7.lost\":", "\"layers.7.last\":",
+           "there is no tensor layers.7.lost, which its spec needs");
     forged(path, "\"layers.7.uv\":", "\"layers.7.uk\":", "layers.7.uk: given twice in one JSON object");
     forged(path, "\"layers.7.uk\":{\"shape\":[2,3]", "\"layers.7.uk\":{\"shape\":[3,2]",
            "tensor layers.7.uk has shape [3, 2], needs [2, 3]");
@@ -260,7 +267,7 @@ Test(prepared_damage, an_incomplete_layer_is_refused)
     forged(path, "\"layers.7.uk.xxh3\"", "\"layers.7.uk.xxh4\"",
            "__metadata__.layers.7.uk.xxh3 is no checksum of 16 digits");
     forged(path,
-           "\"padding.0\":", "\"pudding.0\":", "tensor pudding.0 is of no use to the spec in __metadata__");
+           "\"padding.0\":", "\"pudding.0\":", "the spec in __metadata__ does not use tensor pudding.0");
 }
 
 Test(prepared_damage, metadata_that_make_no_sense_are_refused_by_key)
@@ -274,22 +281,22 @@ Test(prepared_damage, metadata_that_make_no_sense_are_refused_by_key)
     forged(path, "\"layers\":", "\"layerz\":", "__metadata__.layers is missing");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[-,7]\"", "__metadata__.layers is no list");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[7,2]\"",
-           "__metadata__.layers holds no ascending numbers");
+           "__metadata__.layers has numbers that do not ascend");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[2,2]\"",
-           "__metadata__.layers holds no ascending numbers");
+           "__metadata__.layers has numbers that do not ascend");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[1.5]\"",
-           "__metadata__.layers holds no ascending numbers");
+           "__metadata__.layers has numbers that do not ascend");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[]   \"", "__metadata__.layers lists no layers");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[2]  \"",
-           "tensor layers.7.ak is of no use to the spec in __metadata__");
+           "the spec in __metadata__ does not use tensor layers.7.ak");
     forged(path, "\"layers\":\"[2,7]\"", "\"layers\":\"[2,8]\"",
-           "no tensor layers.8.uk, which its spec needs");
+           "there is no tensor layers.8.uk, which its spec needs");
     forged(path, "\"store\":\"F32\"", "\"stove\":\"F32\"", "__metadata__ has neither store nor packing");
     forged(path, "\"store\":\"F32\"", "\"store\":\"F64\"",
            "__metadata__.store is 'F64'; valid: F32, F16, BF16");
     forged(path, "\"store\":\"F32\"", "\"store\":\"F16\"", "tensor layers.2.uk has type F32, needs F16");
     forged(path, "\\\"attention_bias\\\":true", "\\\"attention_bias\\\":null",
-           "tensor layers.2.bk is of no use to the spec in __metadata__");
+           "the spec in __metadata__ does not use tensor layers.2.bk");
 }
 
 Test(prepared_damage, metadata_of_two_methods_must_agree)
@@ -297,12 +304,12 @@ Test(prepared_damage, metadata_of_two_methods_must_agree)
     const char *path = files_path(files_directory(), "w.safetensors");
     sample_write_two_methods(path, TENSOR_F32);
     forged(path, "\"base_layer\":\"7\"", "\"base_layer\":\"x\"",
-           "__metadata__.base_layer is no number of a layer");
+           "__metadata__.base_layer is no layer of the model");
     forged(path, "\"plain_spec\":", "\"plane_spec\":", "__metadata__.plain_spec is missing");
     forged(path, "\"base_layer\":\"7\"", "\"base_layer\":\"8\"",
-           "no tensor layers.7.uk, which its spec needs");
+           "there is no tensor layers.7.uk, which its spec needs");
     forged(path, "\"base_layer\":\"7\"", "\"base_loyer\":\"7\"",
-           "no tensor layers.2.wk, which its spec needs");
+           "there is no tensor layers.2.wk, which its spec needs");
 }
 
 /* Writes a file with one packed layer of hidden size and width 64, without its matrices. */
@@ -371,7 +378,7 @@ Test(prepared_damage, packed_weights_that_are_damaged_never_pass_unseen)
     forged(path, "\\\"weights\\\":\\\"int8", "\\\"weightz\\\":\\\"int8",
            "__metadata__.packing has no \"weights\" or no \"weights_layout\"");
     forged(path, "\"layers.0.packed\"", "\"layers.0.packet\"",
-           "no tensor layers.0.packed, which its spec needs");
+           "there is no tensor layers.0.packed, which its spec needs");
     shifted(path);
     free(completed);
     free(data);

@@ -83,7 +83,7 @@ Test(prepared_file, an_absent_layer_is_named)
     char expected[512];
     cr_assert_eq(prepared_file_layer(x, 3, &w, &err), XQ_ERROR_ARGUMENT);
     snprintf(expected, sizeof expected,
-             "%s: holds no layer 3; it has 2 layers of 8 (`xq prepare --layers`)", path);
+             "%s: the file has no layer 3; it has 2 layers of 8 (`xq prepare --layers`)", path);
     cr_assert_str_eq(err.message, expected);
     cr_assert_str_eq(err.field, "layer");
     prepared_file_close(x);
@@ -138,12 +138,12 @@ Test(prepared_file, what_a_file_cannot_hold_is_refused_and_nothing_is_left)
     refused(&bad, "layer 2: av is missing");
     bad = sample_layer;
     bad.uv = large;
-    refused(&bad, "layer 2: uv holds 70000 at index 1; valid are finite values up to 65504 in size");
+    refused(&bad, "layer 2: uv holds 70000 at index 1; valid: finite values up to 65504 in size");
     bad.uv = nan;
-    refused(&bad, "layer 2: uv holds nan at index 0; valid are finite values up to 65504 in size");
+    refused(&bad, "layer 2: uv holds nan at index 0; valid: finite values up to 65504 in size");
     bad = sample_layer;
     bad.bv = infinite;
-    refused(&bad, "layer 2: bv holds inf at index 0; valid are finite values");
+    refused(&bad, "layer 2: bv holds inf at index 0; valid: finite values");
 }
 
 Test(prepared_file, a_file_without_all_its_layers_does_not_appear)

@@ -95,7 +95,7 @@ static void starts_anew(const prepared_contents *other, const char *why)
     char note[4400];
     prepared_writer *w = sample_create(path, other);
     cr_assert_eq(prepared_done(w), 0);
-    snprintf(note, sizeof note, "%s.partial: it is of another command (%s); starting anew", path, why);
+    snprintf(note, sizeof note, "%s.partial: another command wrote it (%s); starting anew", path, why);
     cr_assert_str_eq(prepared_note(w), note);
     prepared_abandon(w);
 }
@@ -144,8 +144,8 @@ static void refuses_what_is_in_the_way(const char *data, size_t size)
     cr_assert_eq(publish_resume(path, &file, &err), XQ_OK, "%s", err.message);
     cr_assert_eq(prepared_create(file, &c, &w, &err), XQ_ERROR_ARGUMENT, "%s", err.message);
     snprintf(message, sizeof message,
-             "%s: it is in the way of the output, and not what an unfinished `xq prepare` of this version "
-             "leaves; move it, or remove it",
+             "%s: this file is in the way of the output, and is no unfinished file of this version of `xq "
+             "prepare`; move it, or remove it",
              name);
     cr_expect_str_eq(err.message, message);
     char *kept = files_read(name, &left_bytes);
@@ -195,7 +195,8 @@ Test(prepared_unfinished, two_writers_at_once_do_not_meet)
     char note[4400];
     prepared_writer *first = sample_create(path, &c), *second = sample_create(path, &c);
     cr_assert_str_eq(prepared_note(first), "");
-    snprintf(note, sizeof note, "%s: another process prepares it now; this one cannot be resumed", path);
+    snprintf(note, sizeof note, "%s: another process is preparing this file; this run cannot be resumed",
+             path);
     cr_assert_str_eq(prepared_note(second), note);
     sample_add(first, &sample_layer);
     sample_add(second, &sample_layer);

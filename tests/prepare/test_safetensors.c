@@ -103,7 +103,7 @@ Test(safetensors, refuses_a_truncated_file)
     files_write(path, "", 0);
     refused(path, "truncated: 0 bytes are no safetensors file");
     files_write(path, "\x20\0\0\0\0\0\0\0{}", 10);
-    refused(path, "truncated: header of 32 bytes in a file of 10");
+    refused(path, "truncated: the header has 32 bytes, and the file has 10");
     refused(file_with(X("[0,16]", "[4]"), 15),
             "tensor x ends at byte 16 of 15: the file is truncated or damaged");
 }
@@ -163,8 +163,8 @@ Test(safetensors, refuses_a_header_that_is_too_large)
 {
     const char *path = files_path(files_directory(), "huge");
     files_write(path, "\xff\xff\xff\xff\xff\xff\xff\xff{}", 10);
-    refused(path,
-            "header of 18446744073709551615 bytes, at most 100000000 are allowed; not a safetensors file?");
+    refused(path, "the header has 18446744073709551615 bytes, and at most 100000000 are allowed; is this a "
+                  "safetensors file?");
 }
 
 /* The place in the header stands after the path. */
@@ -184,8 +184,9 @@ static void refused_at(const char *path, const char *place_and_message)
 Test(safetensors, refuses_a_header_that_is_no_object)
 {
     refused(file_with("[1,2]", 0),
-            "the header does not begin with '{', as that of a safetensors file does");
-    refused(file_with(" {}", 0), "the header does not begin with '{', as that of a safetensors file does");
+            "the header does not begin with '{', as the header of a safetensors file does");
+    refused(file_with(" {}", 0),
+            "the header does not begin with '{', as the header of a safetensors file does");
     refused_at(file_with("{\"x\":", 0), "1:6: malformed JSON: it ends too early");
     refused_at(file_with("{} {}", 0), "1:4: malformed JSON: nothing more is expected");
     refused_at(file_with("", 0), "1:1: malformed JSON: it ends too early");
@@ -200,8 +201,9 @@ Test(safetensors, refuses_what_strict_json_refuses)
     refused_at(file_with("{\"x\":{\"dtype\":\"F32\",\"dtype\":\"I32\"," REST, 4),
                "1:21: dtype: given twice in one JSON object");
     refused_at(file_with("{\"x\":{\"dtype\":\"F32\",\"shape\":[1]," REST, 4), "1:33: shape: given twice");
-    refused_at(file_with("{\"x\\u0000y\":{\"dtype\":\"F32\"," REST, 4), "1:4: a NUL character");
-    refused_at(file_with("{\"x\xff\":{\"dtype\":\"F32\"," REST, 4), "1:4: not UTF-8: byte ff");
+    refused_at(file_with("{\"x\\u0000y\":{\"dtype\":\"F32\"," REST, 4),
+               "1:4: a string has a NUL character");
+    refused_at(file_with("{\"x\xff\":{\"dtype\":\"F32\"," REST, 4), "1:4: byte ff is not UTF-8");
     refused_at(file_with("{\"x\":{\"dtype\":\"F32\",\"shape\":[01],\"data_offsets\":[0,4]}}", 4), "1:31: ");
     refused_at(file_with("{\"__metadata__\":{\"k\":\"v\",\"k\":\"w\"}}", 0), "1:26: k: given twice");
     refused(file_with("{\"__metadata__\":{\"k\":1}}", 0), "__metadata__ has a value that is not a text: k");
@@ -218,7 +220,7 @@ Test(safetensors, refuses_offsets_that_do_not_fit)
     refused(file_with(X("[0.5,16.5]", "[4]"), 17),
             "tensor x needs \"data_offsets\": [begin, end] with begin <= end");
     refused(file_with(X("[4,20]", "[4]"), 20), "tensor x begins at byte 4, after a gap");
-    refused(file_with(X("[0,16]", "[4]"), 20), "4 bytes after the last tensor");
+    refused(file_with(X("[0,16]", "[4]"), 20), "4 bytes follow the last tensor");
 }
 
 Test(safetensors, refuses_overlapping_tensors)
@@ -275,7 +277,7 @@ Test(safetensors, a_fifo_is_refused_at_once, .timeout = 10)
     safetensors *s = NULL;
     error err = ERROR_INIT;
     cr_assert_eq(safetensors_open(path, &s, &err), XQ_ERROR_IO);
-    cr_assert(strstr(err.message, "not a regular file"), "%s", err.message);
+    cr_assert(strstr(err.message, "no regular file"), "%s", err.message);
 }
 
 Test(safetensors, names_a_missing_file_and_a_missing_tensor)
@@ -290,7 +292,7 @@ Test(safetensors, names_a_missing_file_and_a_missing_tensor)
     char expected[512];
     cr_assert_eq(safetensors_open(path, &s, &err), XQ_OK);
     cr_assert_eq(safetensors_need(s, "wk", &t, &err), XQ_ERROR_FORMAT);
-    snprintf(expected, sizeof expected, "%s: no tensor wk among its 1", path);
+    snprintf(expected, sizeof expected, "%s: there is no tensor wk among its 1", path);
     cr_assert_str_eq(err.message, expected);
     cr_assert_str_eq(err.field, "wk");
     safetensors_close(s);
@@ -338,7 +340,7 @@ Test(safetensors, a_number_beyond_f32_is_no_infinity)
     error err = ERROR_INIT;
     cr_assert_eq(tensor_to_floats(&t, 1, &floats, &err), XQ_ERROR_FORMAT);
     cr_assert_str_eq(err.message,
-                     "m: tensor wk holds -1e+300 at index 0, beyond the range of F32; valid are values "
+                     "m: tensor wk holds -1e+300 at index 0, beyond the range of F32; valid: values "
                      "up to 3.40282e+38");
     error_clear(&err);
     values[0] = 1;
@@ -417,8 +419,8 @@ Test(safetensors, a_whole_checkpoint_beside_an_index_of_another_is_refused)
         write_shard(directory, "model.safetensors", "first", 3);
         cr_expect_eq(safetensors_open(directory, &s, &err), XQ_ERROR_FORMAT);
         snprintf(expected, sizeof expected,
-                 "%s/model.safetensors and %s/model.safetensors.index.json are different checkpoints: the "
-                 "index does not list this file; take the one that is not the model's out",
+                 "%s/model.safetensors and %s/model.safetensors.index.json are different checkpoints, "
+                 "because the index does not list the file; remove the one that is not the model's",
                  directory, directory);
         cr_expect_str_eq(err.message, expected);
         error_clear(&err);

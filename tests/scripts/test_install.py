@@ -203,11 +203,11 @@ class Tree(unittest.TestCase):
     # ------------------------------------------------------------------ files of others
 
     def test_what_stands_in_the_way_is_refused_before_anything_is_written(self):
-        for path, is_folder, message in [("opt/bin/xq", True, "is a folder, where a file has to go"),
-                                         ("opt/lib/libxq.so", True, "is a folder, where a file has to go"),
-                                         ("opt/share/xq/manifest", True, "is a folder, where a file has to go"),
-                                         ("opt/share/man/man1", False, "is no folder, and one has to be there"),
-                                         ("opt", False, "is no folder, and one has to be there")]:
+        for path, is_folder, message in [("opt/bin/xq", True, "is a folder, and must be a file"),
+                                         ("opt/lib/libxq.so", True, "is a folder, and must be a file"),
+                                         ("opt/share/xq/manifest", True, "is a folder, and must be a file"),
+                                         ("opt/share/man/man1", False, "is no folder, and must be one"),
+                                         ("opt", False, "is no folder, and must be one")]:
             whole = os.path.join(self.root, path)
             if is_folder:
                 os.makedirs(whole)
@@ -508,7 +508,7 @@ class Installed(unittest.TestCase):
         major = int(version().split(".")[0])
         for arguments, message in [((f"-DWANTED={major + 1}",), "version: " + version()),
                                    ((f"-DWANTED={version()}.1",), "version: " + version()),
-                                   (("-DCOMPONENTS=gpu",), "xq has no component 'gpu'; valid are xq, xq_static")]:
+                                   (("-DCOMPONENTS=gpu",), "xq has no component 'gpu'; valid: xq, xq_static")]:
             with tempfile.TemporaryDirectory() as folder:
                 output = self.cmake(folder, *arguments, check=False)
                 self.assertIn("Could not find a configuration file" if "WANTED" in arguments[0] else "component", output)

@@ -1,4 +1,4 @@
-"""Tests what scripts/run-test.sh says about a file of Python tests."""
+"""Tests what scripts/run-test.sh says about a file of Python tests, and about a Criterion program."""
 
 import os
 import re
@@ -48,6 +48,19 @@ class RunTest(unittest.TestCase):
         lines, counts = self.run_file("  pass\n")
         self.assertRegex(lines, "(?i)no tests? (was run|ran)")  # newer versions of Python say this themselves
         self.assertEqual(counts, ["0", "1"])
+
+    def test_a_program_without_tests_has_failed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = os.path.join(folder, "test_program")
+            for tests, left in ((0, ["0", "1"]), (2, ["2", "0"])):
+                with open(program, "w", encoding="utf-8") as file:
+                    file.write(f"#!/bin/sh\necho '[====] Synthesis: Tested: {tests} | Passing: {tests} | Failing: 0 | Crashing: 0'\n")
+                os.chmod(program, 0o755)
+                results = os.path.join(folder, f"results-{tests}")
+                os.mkdir(results)
+                subprocess.run(["sh", SCRIPT, results, program], stdout=subprocess.DEVNULL, check=True)
+                with open(os.path.join(results, "test_program"), encoding="utf-8") as file:
+                    self.assertEqual(file.read().split(), left)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ class Errors(unittest.TestCase):
         status, out, _ = run("--help")
         self.assertEqual(status, 0)
         self.assertTrue(out.startswith("usage: scripts/sass.sh "))
-        for arguments, said in (((), "nothing to look at"), (("--arch",), "--arch: needs a value")):
+        for arguments, said in (((), "there is nothing to show"), (("--arch",), "--arch: needs a value")):
             status, out, error = run(*arguments)
             self.assertEqual((status, out), (2, ""))
             self.assertIn(said, error)
@@ -178,7 +178,7 @@ class Compiled(unittest.TestCase):
             path = os.path.join(folder, "a.cubin")
             self.assertEqual(run(path)[::2], (1, f"sass: {path}: No such file or directory\n"))
             pathlib.Path(path).write_text("no cubin", encoding="utf-8")
-            self.assertEqual(run(path)[::2], (1, f"sass: {path}: not a cubin (`xq gen --cubin` makes them)\n"))
+            self.assertEqual(run(path)[::2], (1, f"sass: {path}: this is no cubin (`xq gen --cubin` makes cubins)\n"))
             pathlib.Path(path).write_bytes(b"\x7fELF and no more")
             status, out, error = run(path)
             self.assertEqual((status, out, error.count("\n")), (1, "", 1))

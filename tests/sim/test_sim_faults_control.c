@@ -316,3 +316,18 @@ Test(sim_faults_control, a_fault_does_not_spoil_the_device)
         fault_expect(sim, &fault);
     sim->ops->destroy(sim);
 }
+
+/* All blocks fault at once, in several threads of the host. A block that a thread has taken runs even if a
+ * later block has faulted meanwhile. */
+Test(sim_faults_control, the_fault_of_the_lowest_block_is_reported)
+{
+    static const struct fault fault = {.name = "every block traps",
+                                       .faulty = LOC "trap;" BAD,
+                                       .says = "trap",
+                                       .grid = 64,
+                                       .at_block = 1 + 0};
+    device *sim = ptx_device();
+    for (int i = 0; i < 2000; i++)
+        fault_expect(sim, &fault);
+    sim->ops->destroy(sim);
+}

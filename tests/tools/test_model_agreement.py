@@ -38,7 +38,7 @@ class Agreement(unittest.TestCase):
     def test_logits_that_do_not_belong_together_are_refused(self):
         logits = numpy.zeros((4, 7), "f4")
         for ours, ids in ((logits[:3], IDS), (logits[:, :6], IDS), (logits, IDS[:3])):
-            with self.assertRaisesRegex(InputError, "expected two equal ones"):
+            with self.assertRaisesRegex(InputError, "expected two equal shapes"):
                 agreement.compare(ours, logits, ids)
         with self.assertRaisesRegex(InputError, "two tokens"):
             agreement.compare(logits[:1], logits[:1], IDS[:1])

@@ -42,7 +42,7 @@ class ByteLevel(Tokenizer):
 
     def test_damaged_vocabularies_are_refused(self):
         self.refused_change({"tokenizer.ggml.token_type": [1]}, "token types")
-        self.refused_change({"tokenizer.ggml.merges": ["t q"]}, "vocabulary and merges")
+        self.refused_change({"tokenizer.ggml.merges": ["t q"]}, "vocabulary and the merges")
         self.refused_change({"tokenizer.ggml.merges": None}, "tokenizer.ggml.merges", "missing")
         self.refused_change({"tokenizer.ggml.pre": "qwen2"}, "gpt2/qwen2", "gpt2/smollm or llama/default")
 
@@ -68,7 +68,7 @@ class ByteLevel(Tokenizer):
             with self.subTest(text=text):
                 with open(self.path("ids"), "w", encoding="ascii") as file:
                     file.write(text)
-                with self.assertRaisesRegex(InputError, "ids: .*token ids"):
+                with self.assertRaisesRegex(InputError, "ids: .*token id"):
                     tokenizer.read_ids(self.path("ids"), len(BYTE_LEVEL))
 
 

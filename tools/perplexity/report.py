@@ -80,7 +80,7 @@ def fill(page, results):
     """Returns the page's text with every block `<!-- rows: SECTION -->` … `<!-- end -->` replaced by the new table."""
     def replace(match):
         if match.group(1) not in sections(results):
-            raise InputError(f"the page asks for rows '{match.group(1)}'; there are {', '.join(sections(results))}")
+            raise InputError(f"the page asks for rows '{match.group(1)}'; valid: {', '.join(sections(results))}")
         return f"<!-- rows: {match.group(1)} -->\n{table(results, match.group(1))}<!-- end -->"
     return re.sub(r"<!-- rows: ([a-z-]+) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL)
 

@@ -103,31 +103,31 @@ class Runner:
 
     def kept(self, row):
         return self.place("rows", row.model, ".json", windows=self.windows_of(row), row=row.key(),
-                          prepared=self.prepared_file(row))
+                          prepared=self.preparation(row)[1])
 
     def reference(self, model):
         """Returns the file with the model's predictions under an fp16 cache, which its fp16 row records."""
         return self.place("references", model, ".safetensors")
 
-    def prepared_file(self, row):
-        """Returns the path of the row's prepared weights, with a hash of everything that they depend on; None if it
-        needs none."""
+    def preparation(self, row):
+        """Returns the arguments that prepare the row's weights, and the path of the result, with a hash of everything
+        that it depends on. Both are None if the row needs no prepared weights."""
         arguments = row.preparation(self.calibrations.get(row.model, {}))
         if arguments is None:
-            return None
+            return None, None
         identity = json.dumps([self.model_hash(row.model), self.program, self.calibration_hash(row), arguments])
-        return os.path.join(self.folder, "prepared", hashlib.sha256(identity.encode()).hexdigest()[:24] + ".safetensors")
+        name = hashlib.sha256(identity.encode()).hexdigest()[:24] + ".safetensors"
+        return arguments, os.path.join(self.folder, "prepared", name)
 
     def prepared(self, row):
         """Prepares the row's weights unless they exist, and returns the option that names their file."""
-        path = self.prepared_file(row)
+        arguments, path = self.preparation(row)
         if path is None:
             return []
         with self.preparing:  # rows share files
             if not os.path.exists(path):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                call([self.xq, "prepare", self.models[row.model], *row.preparation(self.calibrations.get(row.model, {})), "--out",
-                      path, "--quiet"])
+                call([self.xq, "prepare", self.models[row.model], *arguments, "--out", path, "--quiet"])
         return ["--prepared", path]
 
     def compared(self, row):

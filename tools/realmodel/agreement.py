@@ -41,7 +41,7 @@ def compare(ours, theirs, ids):
     """Compares two arrays of logits, both [tokens, vocabulary]."""
     if ours.shape != theirs.shape or len(ours) != len(ids) or len(ids) < 2:
         raise InputError(f"logits of shapes {list(ours.shape)} and {list(theirs.shape)} for {len(ids)} tokens; "
-                         "expected two equal ones, a row a token, of two tokens at least")
+                         "expected two equal shapes, with a row for each token and at least two tokens")
     largest, difference, size, same = 0.0, 0.0, 0.0, 0
     for row, other in zip(ours, theirs):
         apart = row.astype(numpy.float64) - other

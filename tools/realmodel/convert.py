@@ -54,7 +54,7 @@ def expand_kv_heads(source, folder, say):
     """Writes an MHA model that computes the same function: each query head gets a copy of the KV head that it
     shared."""
     if os.path.realpath(source) == os.path.realpath(folder):
-        raise InputError(f"--out {folder}: is the model itself; expected another directory")
+        raise InputError(f"--out {folder}: this is the model itself; expected another directory")
     size = read_shape(source)
     reader = tensors.Reader(weights_path(source))
     metadata = {"format": "pt", "source_sha256": files.sha256(reader.path), "tool": FORMAT, "expanded": "kv heads"}

@@ -97,7 +97,7 @@ class LlamaForward:
 
     def __init__(self, shape, weights, ids):
         if len(ids) > shape.max_position_embeddings:
-            raise InputError(f"{len(ids)} tokens; the model takes at most {shape.max_position_embeddings}")
+            raise InputError(f"{len(ids)} tokens are given; the model takes at most {shape.max_position_embeddings}")
         self.shape = shape
         self.weights = weights
         self.layer = 0

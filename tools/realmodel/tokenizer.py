@@ -18,7 +18,7 @@ def bpe(path, **options):
     try:
         return tokenizers.Tokenizer(models.BPE(**options))
     except Exception as error:
-        raise InputError(f"{path}: the vocabulary and merges do not fit ({error})") from error
+        raise InputError(f"{path}: the vocabulary and the merges do not match ({error})") from error
 
 
 def byte_level(model, tokens, types):
@@ -106,7 +106,7 @@ def load(folder):
     try:
         return tokenizers.Tokenizer.from_file(path)
     except Exception as error:
-        raise InputError(f"{path}: not a tokenizer ({error})") from error
+        raise InputError(f"{path}: this is no tokenizer ({error})") from error
 
 
 def read_text(path):
@@ -116,7 +116,7 @@ def read_text(path):
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise InputError(f"{path}: this is not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def encode_file(folder, text_path, tokens, vocab_size, skip=0):
@@ -127,7 +127,7 @@ def encode_file(folder, text_path, tokens, vocab_size, skip=0):
     ids = vocabulary.encode(read_text(text_path)).ids
     if len(ids) < skip + tokens:
         asked = f"--skip and --tokens ask for {skip + tokens}" if skip else f"--tokens asks for {tokens}"
-        raise InputError(f"{text_path}: only {len(ids)} tokens; {asked}")
+        raise InputError(f"{text_path}: the text has only {len(ids)} tokens; {asked}")
     ids = (before + ids[len(before) + skip:])[:tokens]
     if max(ids) >= vocab_size:
         raise InputError(f"{folder}/tokenizer.json: token id {max(ids)} is beyond the model's vocabulary of {vocab_size}")
@@ -144,7 +144,7 @@ def read_ids(path, vocab_size):
     try:
         ids = [int(word) for word in read_text(path).split()]
     except ValueError as error:
-        raise InputError(f"{path}: not a list of token ids ({error})") from error
+        raise InputError(f"{path}: this is no list of token ids ({error})") from error
     if not ids or min(ids) < 0 or max(ids) >= vocab_size:
-        raise InputError(f"{path}: expected token ids from 0 to {vocab_size - 1}, one at least")
+        raise InputError(f"{path}: expected at least one token id, from 0 to {vocab_size - 1}")
     return ids

@@ -398,7 +398,7 @@ Test(page_codec, a_text_that_is_no_completed_spec_is_refused)
     error err = ERROR_INIT;
     cr_assert_eq(gen_create(NULL, &g, &err), XQ_OK);
     cr_assert_eq(page_codec_create(g, "{\"model\": \"smollm2-135m\"}", &codec, &err), XQ_ERROR_INTERNAL);
-    cr_assert_str_eq(err.message, "not a completed spec");
+    cr_assert_str_eq(err.message, "the spec is not a completed spec");
     error_clear(&err);
     err = (error)ERROR_INIT;
     cr_assert_eq(gen_complete(g, SMOL("\"method\": \"x\", \"rotation\": false"), &completed, &err), XQ_OK);

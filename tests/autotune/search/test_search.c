@@ -192,7 +192,7 @@ Test(search, ends_within_its_budget_with_what_there_is)
     struct search_options o = begin();
     o.budget_seconds = 0.5;
     error err = run_fails(&o, XQ_ERROR_ARGUMENT);
-    cr_expect_str_eq(err.message, "budget: 0.5 s do not suffice for one measurement, which takes 1 s");
+    cr_expect_str_eq(err.message, "budget: 0.5 s is too short for one measurement, which takes 1 s");
 }
 
 Test(search, shards_share_the_candidates)

@@ -424,7 +424,7 @@ Test(store, rows_that_differ_in_more_than_parameters_do_not_compete)
     const store_outcome hung = STORE_HUNG;
     error err = ERROR_INIT;
     cr_assert_eq(store_best(s, &(store_filter){.outcome = &hung}, keep_best, &b, &err), XQ_ERROR_ARGUMENT);
-    cr_assert_str_eq(err.message, "outcome: only what was measured has a best");
+    cr_assert_str_eq(err.message, "outcome: only measured rows have a best one; valid: measured");
     store_close(s);
 }
 

@@ -108,8 +108,8 @@ Test(stores, a_damaged_entry_warns_and_the_next_place_serves)
     stores_hide_nvrtc();
     stores_plan_once(list, "");
     cr_expect_eq(stores_said.warnings, kernels);
-    cr_expect(strstr(stores_said.last, first) && strstr(stores_said.last, "damaged; looking further"), "%s",
-              stores_said.last);
+    cr_expect(strstr(stores_said.last, first) && strstr(stores_said.last, "damaged; the search goes on"),
+              "%s", stores_said.last);
     cr_expect_str_eq(stores_said.places[0], second);
     stores_is_unchanged(first, before);
 }
@@ -120,7 +120,7 @@ Test(stores, what_is_none_is_left_out_with_a_warning)
     char list[3 * PATH_MAX];
     files_write(files_path(folder, "file"), "x", 1);
     static const char *const bad[] = {"none", "file", ""};
-    static const char *const why[] = {"No such file", "is no folder", "has no folder `kernels`"};
+    static const char *const why[] = {"No such file", "it is no folder", "it has no folder `kernels`"};
     stores_hide_nvrtc();
     for (int i = 0; i < 3; i++) {
         snprintf(list, sizeof list, "%s/%s:%s", folder, bad[i], store);

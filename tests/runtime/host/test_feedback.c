@@ -334,13 +334,13 @@ Test(feedback, costs_are_symmetric_and_positive_semidefinite)
     bad[11] = 0.9f;
     expect_refused(bad, 3, "cost[3, 2] is 0.9; costs must be symmetric");
     bad[15] = 0.9f;
-    expect_refused(bad, 3, "cost is not positive semidefinite: rows 3 to 5");
+    expect_refused(bad, 3, "cost is not positive semidefinite in rows 3 to 5");
     bad[3] = NAN;
     expect_refused(bad, 3, "cost[1, 0] is nan; costs must be finite");
     bad[0] = -2;
     expect_refused(bad, 3, "cost[0, 0] is -2; costs must be at least 0 on the diagonal");
     memcpy(bad, zero, sizeof bad);
     bad[1] = bad[3] = 1e-3f;
-    expect_refused(bad, 3, "not positive semidefinite: rows 0 to 1");
+    expect_refused(bad, 3, "not positive semidefinite in rows 0 to 1");
     expect_refused((const float[]){1, 0, INFINITY, 1, 1, 1}, 1, "cost[2, 0] is inf");
 }

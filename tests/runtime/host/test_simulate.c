@@ -200,7 +200,7 @@ Test(simulate, a_refusal_names_the_argument)
         {offsetof(xq_quantizer, group), -1, "quantizer.group", "valid: 0 to"},
         {offsetof(xq_quantizer, by_channel), 2, "quantizer.by_channel", "valid: 0 to 1"},
         {offsetof(xq_quantizer, integer_zero), -1, "quantizer.integer_zero", "valid: 0 to 1"},
-        {offsetof(xq_quantizer, latents), 3, "quantizer.latents", "does not divide width, 64"},
+        {offsetof(xq_quantizer, latents), 3, "quantizer.latents", "valid: divisors of width, 64"},
         {offsetof(xq_quantizer, struct_size), 31, "struct_size", "the first had 32 bytes"},
     };
     for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
@@ -229,7 +229,7 @@ Test(simulate, a_refusal_names_the_argument)
     cost[1] = 1;
     expect_refusal(xq_simulate_feedback(&good, 64, 2, x, 3, cost, x), "block", "is 3; valid: 1 to 2");
     expect_refusal(xq_simulate_feedback(&good, 64, 3, x, 2, cost, x), "block",
-                   "does not divide the columns of a latent, 3");
+                   "valid: divisors of the columns of a latent, 3");
     bad = good;
     bad.latents = 2;
     expect_refusal(xq_simulate_feedback(&bad, 64, 2, x, 2, cost, x), "block", "valid: 1 to 1");

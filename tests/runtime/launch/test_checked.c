@@ -288,9 +288,8 @@ Test(checked, drafts_that_a_sequence_does_not_have_are_named)
     cr_assert_eq(checked_run(&c, CHECKED_ATTEND), XQ_OK, "%s", plan_error()->message);
     c.attend.tree_mask = c.arrays + offsetof(struct checked_arrays, tree_mask);
     c.attend.mask_words = 1;
-    assert_found(
-        &c, CHECKED_ATTEND, "tree_mask",
-        "tree_mask makes the 2 queries of sequence 2 drafts, its last tokens, and it has 1 tokens");
+    assert_found(&c, CHECKED_ATTEND, "tree_mask",
+                 "sequence 2 has 1 tokens, and with tree_mask its 2 queries are its last tokens");
     close_call(&c);
 }
 
@@ -361,10 +360,10 @@ Test(checked, an_array_that_is_not_all_there_is_named)
     uint64_t two;
     cr_assert_eq(xq_device_alloc(context, 2 * sizeof(int32_t), &two), XQ_OK);
     c.attend.table.last_page_len = two;
-    struct mistake m = {.kind = CHECKED_ATTEND,
-                        .field = "table.last_page_len",
-                        .message =
-                            "table.last_page_len must be 3 int32 on the device; read from the device"};
+    struct mistake m = {
+        .kind = CHECKED_ATTEND,
+        .field = "table.last_page_len",
+        .message = "table.last_page_len must point to 3 int32 on the device; read from the device"};
     assert_refused(&c, &m);
     close_call(&c);
 }

@@ -223,7 +223,7 @@ Test(checked_gpu, the_size_of_the_pool_is_refused_where_nothing_looks_at_it)
     o.pool_pages = 10;
     cr_assert_eq(xq_plan_create(context, &o, &plan), XQ_ERROR_ARGUMENT);
     cr_assert_str_eq(plan_error()->field, "pool_pages");
-    cr_assert(strstr(plan_error()->message, "without `checked`: 0"), "%s", plan_error()->message);
+    cr_assert(strstr(plan_error()->message, "without `checked`; valid: 0"), "%s", plan_error()->message);
     plan_close(NULL);
 }
 

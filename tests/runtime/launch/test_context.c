@@ -86,7 +86,7 @@ static void *use_what_was_not_created(void *argument)
     cr_expect_eq(use_context(u->context, u->call), XQ_ERROR_ARGUMENT, "call %d", u->call);
     cr_assert_eq(xq_last_error(u->context, &detail), XQ_OK);
     cr_assert_eq(detail.status, XQ_ERROR_ARGUMENT, "call %d", u->call);
-    cr_expect(strstr(detail.message, "context: it was not created: device 'gpu' is none of"), "%s",
+    cr_expect(strstr(detail.message, "context: it was not created: device 'gpu' is not valid"), "%s",
               detail.message);
     cr_expect_str_eq(detail.field, "context", "call %d", u->call);
     return NULL;

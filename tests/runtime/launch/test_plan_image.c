@@ -270,10 +270,10 @@ Test(plan_image, other_files_and_versions_are_told_apart)
     xq_plan *plan = make(&subjects[0]);
     unsigned char *image = save(plan, &bytes);
     expect_refused("\177ELF, 64 bits, and some more bytes of it", 39, XQ_ERROR_FORMAT,
-                   "these 39 bytes do not begin as one does", "foreign");
+                   "the 39 bytes do not begin like a plan image", "foreign");
     image[8]++;
     sign(image, bytes);
-    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 6; this library reads version 5",
+    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 6, and this library reads version 5",
                    "newer");
     image[8]--;
     sign(image, bytes);
@@ -284,7 +284,7 @@ Test(plan_image, other_files_and_versions_are_told_apart)
     uint64_t all = bytes + 8;
     memcpy(longer + 24, &all, sizeof all);
     sign(longer, all);
-    expect_refused(longer, all, XQ_ERROR_FORMAT, "it has 8 bytes behind its end", "longer and signed");
+    expect_refused(longer, all, XQ_ERROR_FORMAT, "8 bytes follow its end", "longer and signed");
     free(longer);
     free(image);
     plan_close(plan);

@@ -122,7 +122,7 @@ class PagedCache(Unique):
         for layer, memory in enumerate(given):
             _check_kind(layer, memory)
         if given and len(given) != self.layers:
-            raise argument_error("weights", f"there are {len(given)} for {self.layers} layers")
+            raise argument_error("weights", f"{len(given)} are given for {self.layers} layers; valid: one for each layer")
         for layer, memory in enumerate(given):
             self.set_weights(layer, memory)
 
@@ -207,7 +207,7 @@ class PagedCache(Unique):
         if on_host:
             host_bytes("weights", memory)
         if not isinstance(memory, int) and _nbytes(memory) < needed:
-            raise argument_error("weights", f"those of layer {layer} have {_nbytes(memory)} bytes, and {needed} are needed")
+            raise argument_error("weights", f"the weights of layer {layer} have {_nbytes(memory)} bytes; valid: {needed} bytes")
         self._weights[layer] = self._context.upload(memory) if on_host else memory
 
     # ---------------------------------------------------------------- sequences
@@ -470,7 +470,7 @@ class PagedCache(Unique):
     def _check_end(self, name: str, length: int, count: int) -> None:
         begin = length // self._group * self._group
         if count < begin and count % self._group:
-            raise argument_error(name, f"{count} is within a group of tokens that is quantized; valid: multiples of "
+            raise argument_error(name, f"{count} lies within a group of tokens that is quantized; valid: multiples of "
                                        f"{self._group}, and {begin} to {length}")
 
     # ---------------------------------------------------------------- sequences
@@ -491,7 +491,7 @@ class PagedCache(Unique):
         """Checks that the sequences exist and are different, and returns their numbers and records."""
         numbers = wholes("sequences", sequences)
         if len(set(numbers)) != len(numbers):
-            raise argument_error("sequences", "one is named twice")
+            raise argument_error("sequences", "one sequence is given twice; valid: each sequence once")
         return numbers, [self._find(number) for number in numbers]
 
     def _layer(self, layer: int) -> int:
@@ -579,10 +579,10 @@ def _plans_of(plan: Union[Plan, Sequence[Plan]], layers: int) -> List[Plan]:
         raise argument_error("layers", "it would have no effect: plan is a list with a plan for each layer")
     for i, p in enumerate(plans):
         if p.context is not plans[0].context:
-            raise argument_error("plan", f"that of layer {i} is of another context")
+            raise argument_error("plan", f"the plan of layer {i} belongs to another context")
         for name in ("page_tokens", "hidden_size", "heads", "kv_heads", "head_dim"):
             if getattr(p.info, name) != getattr(plans[0].info, name):
-                raise argument_error("plan", f"that of layer {i} has {name} {getattr(p.info, name)}, and that of layer 0 "
+                raise argument_error("plan", f"the plan of layer {i} has {name} {getattr(p.info, name)}, and the plan of layer 0 has "
                                              f"{getattr(plans[0].info, name)}")
     return plans
 
@@ -593,7 +593,7 @@ _HOST = (bytes, bytearray, memoryview, numpy.ndarray)
 def _check_kind(layer: int, memory: Any) -> None:
     """Raises unless `memory` can be a layer's weights: host memory, device memory, or an address."""
     if isinstance(memory, bool) or not (isinstance(memory, (*_HOST, int, DeviceBuffer)) or is_tensor(memory)):
-        raise argument_error("weights", f"those of layer {layer} are a {type(memory).__name__}; valid: what Plan.pack_weights "
+        raise argument_error("weights", f"the weights of layer {layer} are a {type(memory).__name__}; valid: what Plan.pack_weights "
                                         "gives, or device memory")
     if isinstance(memory, int):
         address_of("weights", memory)
@@ -609,7 +609,7 @@ def _amounts(count: int, given: Optional[Sequence[int]]) -> List[int]:
         return [1] * count
     amounts = [count_of("counts", value, 0, 2**30) for value in wholes("counts", given)]
     if len(amounts) != count:
-        raise argument_error("counts", f"there are {len(amounts)} for {count} sequences")
+        raise argument_error("counts", f"{len(amounts)} are given for {count} sequences; valid: one for each sequence")
     return amounts
 
 

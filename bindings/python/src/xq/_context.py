@@ -83,7 +83,7 @@ def _stores(kernels: Optional[Sequence[Union[str, os.PathLike[str]]]]) -> Option
     names = [encode("kernels", name) or b"" for name in kernels]
     for name in names:
         if b":" in name:
-            raise argument_error("kernels", f"{name.decode()!r} has a colon, which stands between names; valid: other folders")
+            raise argument_error("kernels", f"{name.decode()!r} has a colon, which separates names; valid: names without a colon")
     return b":".join(names)
 
 

@@ -489,7 +489,7 @@ class Plan(Closing):
         if count is not None:
             return count_of(count_name, count, 0, 2**40)
         if seen.shape is None:
-            raise argument_error(count_name, f"it is needed where {name} is neither a tensor nor an array")
+            raise argument_error(count_name, f"it is needed, because {name} is neither a tensor nor an array")
         if not seen.shape:
             raise argument_error(name, "it has no dimensions")
         return seen.shape[0]
@@ -497,7 +497,7 @@ class Plan(Closing):
     def _columns(self, name: str, value: Memory, count_name: str) -> int:
         seen = see(self._context, name, value)
         if seen.shape is None or len(seen.shape) != 2:
-            raise argument_error(count_name, f"it is needed where {name} has no two dimensions")
+            raise argument_error(count_name, f"it is needed, because {name} does not have two dimensions")
         return seen.shape[1]
 
     def _max_tokens(self, given: Optional[int]) -> int:

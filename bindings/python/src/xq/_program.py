@@ -100,7 +100,7 @@ def prepare(model_dir: Union[str, os.PathLike[str]], output: Union[str, os.PathL
     ranks, parts = (",".join(str(n) for n in pair) if isinstance(pair, (tuple, list)) else pair for pair in (rank, groups))
     which = None if layers is None else ",".join(str(layer) for layer in layers)
     if which == "":
-        raise argument_error("layers", "there is none; None takes all")
+        raise argument_error("layers", "the list is empty; valid: a list of layers, or None for all of them")
     for option, value in (("--method", method), ("--rank", ranks), ("--groups", parts), ("--group", group), ("--layers", which),
                           ("--base-layer", base_layer), ("--store", store), ("--weights", weights),
                           ("--calibration", calibration), ("--threads", threads), ("--spec", None if spec is None else "-")):

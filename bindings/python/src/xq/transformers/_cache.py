@@ -117,7 +117,7 @@ def _check_whole(name: str, value: Any) -> None:
 
 
 def _foreign() -> Exception:
-    return unsupported("past_key_values", "this cache keeps activations, and the model that was called gives it keys and values; "
+    return unsupported("past_key_values", "this cache keeps activations, and the model gives it keys and values; "
                                           "valid: the model that xq.transformers.enable() was called with")
 
 
@@ -174,7 +174,7 @@ class Cache(Unique, transformers.Cache):
         raise unsupported("num_beams", "beam search reorders the cache's sequences, and xq's cannot be; valid: 1")
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        raise unsupported("past_key_values", "xq's cache cannot repeat its sequences; give it a batch of the final size")
+        raise unsupported("past_key_values", "xq's cache cannot repeat its sequences; give a batch of the final size")
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         raise unsupported("past_key_values", "xq's cache cannot drop or reorder sequences")
@@ -193,7 +193,7 @@ class Cache(Unique, transformers.Cache):
             raise unsupported("crop", f"the cache has {self.batch} sequences; valid: 1")
         length = self._lengths[0] + tokens_to_remove
         if length < 0:
-            raise argument_error("tokens_to_remove", f"{tokens_to_remove} of a sequence of {self._lengths[0]} tokens")
+            raise argument_error("tokens_to_remove", f"{tokens_to_remove} would remove more than the sequence's {self._lengths[0]} tokens")
         for index, plan in enumerate(self._plans):
             group = self.enabled.layers.group(index)
             if plan.info.tail_bytes and length < self._lengths[0] // group * group:
@@ -247,14 +247,14 @@ class Cache(Unique, transformers.Cache):
         `cache_position` [columns] holds the numbers of the new columns. Without a mask, a step of decoding does not
         wait for the device. A refused step changes nothing."""
         if batch != self.batch:
-            raise argument_error("past_key_values", f"a cache of {self.batch} sequences, and an input of {batch}")
+            raise argument_error("past_key_values", f"the cache has {self.batch} sequences, and the input {batch}")
         kept = self._kept(columns, mask)
         counts = [columns] * batch if kept is None else kept.sum(1).tolist()
         self._check_columns(columns, cache_position)
         shift = self._shift_of(columns, kept, positions)
         after = [length + count for length, count in zip(self._lengths, counts)]
         if max(after) > self.tokens:
-            raise argument_error("past_key_values", f"a sequence of {max(after)} tokens, and the cache has room for {self.tokens}")
+            raise argument_error("past_key_values", f"a sequence would have {max(after)} tokens, and the cache has room for {self.tokens}")
         self.step = self._step(columns, kept, counts, after, by_torch and self._seen == 0, shift)
         return self.step
 
@@ -280,7 +280,7 @@ class Cache(Unique, transformers.Cache):
     def check_room(self) -> None:
         """Raises ArgumentError if a sequence has no room for one more token."""
         if max(self._lengths) >= self.tokens:
-            raise argument_error("past_key_values", f"a sequence of {max(self._lengths) + 1} tokens, and the cache has room for "
+            raise argument_error("past_key_values", f"a sequence would have {max(self._lengths) + 1} tokens, and the cache has room for "
                                                     f"{self.tokens}")
 
     def _kept(self, columns: int, mask: Optional[torch.Tensor]) -> Optional[torch.Tensor]:
@@ -337,7 +337,7 @@ class Cache(Unique, transformers.Cache):
         valid = [known] if known is not None else self._default_shifts(row) if length else shifts[:1]
         if shifts[0] not in valid or any(shift != shifts[0] for shift in shifts):
             first = " or ".join(str(length + shift) for shift in sorted(set(valid)))
-            raise unsupported("position_ids", f"those of sequence {row} do not grow by one from token to token; "
+            raise unsupported("position_ids", f"the positions of sequence {row} do not grow by one from token to token; "
                                               f"valid: from {first} on")
         return int(shifts[0])
 
@@ -346,8 +346,8 @@ class Cache(Unique, transformers.Cache):
         earlier positions counted columns or tokens."""
         for row, known in enumerate(self._shift):
             if known is not None and known not in self._default_shifts(row):
-                raise unsupported("position_ids", f"none are given, and those of sequence {row} so far end at "
-                                                  f"{self._lengths[row] + known - 1}; valid: from there on")
+                raise unsupported("position_ids", f"none are given, and the positions of sequence {row} end so far at "
+                                                  f"{self._lengths[row] + known - 1}; valid: positions that follow")
 
     def _default_shifts(self, row: int) -> List[int]:
         """The shift of positions that count the sequence's tokens, and of positions that count columns."""

@@ -111,7 +111,7 @@ class Enabled(Unique):
             raise unsupported("cache_implementation", f"{generation_config.cache_implementation!r} is another cache; leave it "
                                                       "out, or call xq.transformers.disable(model)")
         if generation_config.use_cache is False:
-            raise unsupported("use_cache", "False; attention through xq needs its cache. xq.transformers.disable(model) puts the "
+            raise unsupported("use_cache", "it is False, and attention through xq needs its cache. xq.transformers.disable(model) puts the "
                                            "model's own attention back")
         given = model_kwargs.get(self.cache_name)
         if given is None:
@@ -128,7 +128,7 @@ class Enabled(Unique):
             raise unsupported("past_key_values", "none is given, and use_cache is off; valid: a cache of Enabled.cache(). "
                                                  "xq.transformers.disable(model) puts the model's own attention back")
         if not isinstance(cache, Cache):
-            raise unsupported("past_key_values", f"a {type(cache).__name__}; valid: a cache of Enabled.cache()")
+            raise unsupported("past_key_values", f"it is a {type(cache).__name__}; valid: a cache of Enabled.cache()")
         if cache.enabled is not self:
             raise argument_error("past_key_values", "it belongs to another model, or to an earlier enable()")
 
@@ -257,11 +257,11 @@ def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, dev
         raise argument_error("cache", f"{cache!r} is no dict; valid: keys of a spec's cache, for example {{\"group\": 64}}")
     all_bits = list(layer_bits) if layer_bits is not None else [bits] * count
     if len(all_bits) != count:
-        raise argument_error("layer_bits", f"{len(all_bits)} numbers for {count} layers")
+        raise argument_error("layer_bits", f"{len(all_bits)} numbers are given for {count} layers; valid: one for each layer")
     name = _model.xq_device(device, where)
     context = Context(name) if context is None else checked_context("context", context)
     if context.is_sim != (where.type == "cpu") or not (context.is_sim or context.device.ordinal == where.index):
-        raise argument_error("context", f"it is on {context.device.name}, and the model on {where}")
+        raise argument_error("context", f"it is on {context.device.name}, and the model is on {where}")
     chosen = dict(cache or {})
     if chosen.get("groups") is not None:  # groups stands for groups_k and groups_v where they are not given
         both = chosen.pop("groups")
@@ -295,7 +295,7 @@ def _open_prepared(decoder: Any, context: Context, path: Union[str, "os.PathLike
         return _prepare(decoder, context, method or "latent", cache, calibration, base_layer)
     for name, value in (("calibration", calibration), ("base_layer", base_layer)):
         if value is not None:
-            raise argument_error(name, "it is for the preparation, and `prepared` names a file that has been prepared")
+            raise argument_error(name, "it would have no effect, because `prepared` names a file that is already prepared")
     file = pathlib.Path(path)
     opened = Prepared(context, file)
     layers = decoder.config.num_hidden_layers
