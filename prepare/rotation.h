@@ -1,5 +1,5 @@
-/* An orthogonal matrix R for any size n, which spreads each of n channels over all of them (docs/method.md
- * §4.5).
+/* An orthogonal matrix R for any size n, which spreads each of n channels over all of them (docs/method.md,
+ * identity 6).
  *
  * R = D·(H ⊗ C). D is a diagonal of signs from a fixed random sequence, H is the Hadamard matrix of the
  * largest power of two that divides n, and C is the orthonormal cosine transform (DCT-II) of the remaining
