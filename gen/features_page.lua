@@ -10,8 +10,9 @@ local features_page = {}
 local head = [[
 # Supported features
 
-`make features` writes this page from `gen/features.lua` and the `handles` lists of `templates/NAME.spec.lua`. A test
-fails if the page differs from them.
+Look up here which kernel supports which feature, and which features each preset needs. `make features` writes this
+page from `gen/features.lua` and the `handles` lists of `templates/NAME.spec.lua`. A test fails if the page differs from
+them.
 
 Every kernel serves codes of 4 and 8 bits, per-token groups of 32 to 256 channels or whole rows, scale and minimum as
 two f16, pages of 16 to 256 tokens, any number of query heads a KV head, head dimensions 64 and 128, RoPE in NeoX order
