@@ -287,8 +287,9 @@ TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 check-all: deps
 	$(SUBMAKE) check-asan
 	$(SUBMAKE) check-tsan
-# test_compile_report is left out, because it tests reports of NVRTC, which is not instrumented.
-ASAN_TESTS := $(filter-out $(BUILD)/tests/test_compile_report,$(TESTS))
+# test_compile_report is left out, because it tests reports of NVRTC, which is not instrumented; test_memory is, because
+# sanitizers bring their own allocators.
+ASAN_TESTS := $(filter-out $(addprefix $(BUILD)/tests/,test_compile_report test_memory),$(TESTS))
 check-asan:
 	+@LSAN_OPTIONS=suppressions=$(CURDIR)/scripts/lsan.txt:print_suppressions=0 $(MAKE) --no-print-directory \
 	    BUILD=$(BUILD)/asan CFLAGS='$(ASAN_FLAGS)' WERROR=0 TEST_PYTHON= run-tests \
