@@ -147,8 +147,8 @@ $(BUILD)/xq: $(CLI_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(PREPARE_LIBS) $(STORE_LIBS) $(LIBS)
 
 $(foreach source,$(TEST_SRC),$(eval $(call test_program,$(source)): $(call obj,$(source))))
-LINKED_APART := $(addprefix $(BUILD)/tests/,test_without_sim test_bundle test_emit test_xqrt) # by rules of their own
-$(filter-out $(LINKED_APART),$(TESTS)): $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
+LOADER_TESTS := $(addprefix $(BUILD)/tests/,test_bundle test_emit test_xqrt) # they load the libraries that they test
+$(filter-out $(LOADER_TESTS) $(BUILD)/tests/test_without_sim,$(TESTS)): $(SUPPORT_OBJ) $(TOOL_OBJ) $(LIB_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(PREPARE_LIBS) $(STORE_LIBS) $(LIBS)
 
@@ -182,7 +182,7 @@ LOADER_OBJ := $(call obj,$(addprefix tests/support/,command.c emitted.c fake_cud
     $(addprefix runtime/base/,half.c random.c)) $(if $(filter 1,$(TSAN)),$(BUILD)/tests/tsan/main.o)
 $(addprefix $(BUILD)/tests/,test_bundle test_emit): | $(BUILD)/xq $(BUILD)/tests/sim.a
 $(BUILD)/tests/test_xqrt: | $(BUILD)/tests/libxqrt_sim.so
-$(addprefix $(BUILD)/tests/,test_bundle test_emit test_xqrt): $(LOADER_OBJ) | libraries $(BUILD)/tests/libfake_cuda.so
+$(LOADER_TESTS): $(LOADER_OBJ) | libraries $(BUILD)/tests/libfake_cuda.so
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) -ldl -lm
 

@@ -216,14 +216,12 @@ static xq_status read_activations(const tensor *t, bool bfloat, uint16_t **out, 
     if (tensor_to_floats(t, 1, &values, err) != XQ_OK)
         return err->status;
     uint16_t *halves = malloc(2 * count + 1);
+    char what[256];
+    snprintf(what, sizeof what, "tensor %s", t->name);
     if (!halves)
         error_set(err, XQ_ERROR_MEMORY, "file", "out of memory");
-    if (halves) {
-        char what[256];
-        snprintf(what, sizeof what, "tensor %s", t->name);
-        if (cli_round_activations(values, count, bfloat, t->file, what, halves, err) != XQ_OK)
-            error_field(err, t->name);
-    }
+    else if (cli_round_activations(values, count, bfloat, t->file, what, halves, err) != XQ_OK)
+        error_field(err, t->name);
     free(values);
     if (err->status == XQ_OK)
         *out = halves;

@@ -211,6 +211,19 @@ static cJSON *parse_spec(const char *text, error *err)
     return json_parse(text, strlen(text), "spec", JSON_STRICT, XQ_ERROR_SPEC, err);
 }
 
+/* Makes a call whose first argument is the spec, and which has one result. */
+static xq_status call_with_spec(gen *g, const char *spec_json, call *c, char **result, error *err)
+{
+    cJSON *spec = parse_spec(spec_json, err);
+    if (!spec)
+        return err->status;
+    c->argument[0].json = spec;
+    if (call_module(g, c, err) == XQ_OK)
+        *result = c->result[0];
+    cJSON_Delete(spec);
+    return err->status;
+}
+
 static bool add_size(cJSON *object, const gen_size *size)
 {
     return cJSON_AddNumberToObject(object, "tokens", (double)size->tokens) &&
@@ -426,20 +439,13 @@ static xq_status layer_kind(gen *g, const char *spec_json, const int *layer, cha
 {
     if (!spec_json)
         return missing(err, "spec_json");
-    cJSON *spec = parse_spec(spec_json, err);
-    if (!spec)
-        return err->status;
     call c = {.module = "spec",
               .function = layer ? "layer_kind" : "any_layer_kind",
               .arguments = layer ? 2 : 1,
               .results = 1,
               .keep_null = 1};
-    c.argument[0].json = spec;
     c.argument[1].number = layer ? *layer : 0;
-    if (call_module(g, &c, err) == XQ_OK)
-        *kind = c.result[0];
-    cJSON_Delete(spec);
-    return err->status;
+    return call_with_spec(g, spec_json, &c, kind, err);
 }
 
 xq_status gen_layer_kind(gen *g, const char *spec_json, int layer, char **kind, error *err)
@@ -503,32 +509,18 @@ xq_status gen_space(gen *g, const char *spec_json, const char *family, char **js
 {
     if (!spec_json || !family)
         return missing(err, spec_json ? "family" : "spec_json");
-    cJSON *spec = parse_spec(spec_json, err);
-    if (!spec)
-        return err->status;
     call c = {.module = "space", .function = "list", .arguments = 2, .results = 1, .keep_null = 1};
-    c.argument[0].json = spec;
     c.argument[1].text = family;
-    if (call_module(g, &c, err) == XQ_OK)
-        *json = c.result[0];
-    cJSON_Delete(spec);
-    return err->status;
+    return call_with_spec(g, spec_json, &c, json, err);
 }
 
 xq_status gen_draw_tuning(gen *g, const char *spec_json, int seed, char **json, error *err)
 {
     if (!spec_json)
         return missing(err, "spec_json");
-    cJSON *spec = parse_spec(spec_json, err);
-    if (!spec)
-        return err->status;
     call c = {.module = "space", .function = "draw", .arguments = 2, .results = 1, .keep_null = 1};
-    c.argument[0].json = spec;
     c.argument[1].number = seed;
-    if (call_module(g, &c, err) == XQ_OK)
-        *json = c.result[0];
-    cJSON_Delete(spec);
-    return err->status;
+    return call_with_spec(g, spec_json, &c, json, err);
 }
 
 xq_status gen_family_source(const gen *g, const char *family, gen_hash *out, error *err)
