@@ -109,18 +109,115 @@ static float up_to_16_bits(float value)
     return (float)ldexp(ceil(ldexp(fraction, 16)), exponent - 16);
 }
 
-/* Rounds one column, or one row: `count` values, `stride` apart. */
-static void round_scaled(rounding_type type, const float *w, size_t count, size_t stride, double *rounded)
+/* One column, or one row, of a matrix: `count` values, `stride` apart. */
+typedef struct line {
+    const float *w;
+    size_t count, stride;
+} line;
+
+/* Returns the number that a scale is rounded up from: the largest magnitude divided by the largest code. */
+static float largest_quotient(const line *l, float largest_code)
 {
-    float most = 0, scale;
-    for (size_t i = 0; i < count; i++)
-        most = fmaxf(most, fabsf(w[i * stride]));
-    scale = up_to_16_bits(most / (type == ROUNDING_INT8 ? 127.0f : 448.0f));
+    float most = 0;
+    for (size_t i = 0; i < l->count; i++)
+        most = fmaxf(most, fabsf(l->w[i * l->stride]));
+    return most / largest_code;
+}
+
+static void round_e4m3(const line *l, double *rounded)
+{
+    const float scale = up_to_16_bits(largest_quotient(l, 448));
+    for (size_t i = 0; i < l->count; i++) {
+        float quotient = scale > 0 ? l->w[i * l->stride] / scale : 0;
+        rounded[i * l->stride] = (double)scale * rounding_e4m3((double)quotient);
+    }
+}
+
+/* ---------------------------------------------------------------- int8
+ * This states the rule of runtime/base/weights.h a second time. Quotients and candidates are f32, and all
+ * else is double, because the runtime's choices depend on how they are rounded. */
+
+#define BLOCK       64 /* weights whose codes must have the right sum */
+#define MOST_BLOCKS 64
+
+/* Returns the sum of the squares of the distances between the sums of blocks and multiples of the scale. */
+static double distance(const double *sums, size_t count, float scale)
+{
+    double total = 0;
     for (size_t i = 0; i < count; i++) {
-        float quotient = scale > 0 ? w[i * stride] / scale : 0;
-        double code = type == ROUNDING_INT8 ? fmax(-127, fmin(127, nearbyintf(quotient)))
-                                            : rounding_e4m3((double)quotient);
-        rounded[i * stride] = (double)scale * code;
+        const double steps = sums[i] / (double)scale;
+        const double off = (double)scale * (steps - nearbyint(steps));
+        const double square = off * off;
+        total += square;
+    }
+    return total;
+}
+
+static float int8_scale(const line *l)
+{
+    const float base = largest_quotient(l, 127);
+    float scale = up_to_16_bits(base);
+    double sums[MOST_BLOCKS] = {0};
+    if (scale == 0 || l->count > (size_t)MOST_BLOCKS * BLOCK)
+        return scale;
+    const size_t blocks = (l->count + BLOCK - 1) / BLOCK;
+    for (size_t i = 0; i < l->count; i++)
+        sums[i / BLOCK] += (double)l->w[i * l->stride];
+    double least = distance(sums, blocks, scale);
+    for (int i = 1; i < 256; i++) {
+        const float candidate = up_to_16_bits(base * (1 + (float)i / 2560));
+        const double d = distance(sums, blocks, candidate);
+        if (d < least) {
+            least = d;
+            scale = candidate;
+        }
+    }
+    return scale;
+}
+
+/* Returns the number of codes in a block that are moved before code i. beyond[j] is the distance by which
+ * weight j lies beyond its code, in the direction of the move. The code with the largest distance is moved
+ * first, and the first of equals. */
+static size_t place_in_order(const double *beyond, size_t count, size_t i)
+{
+    size_t place = 0;
+    for (size_t j = 0; j < count; j++)
+        place += j < i ? beyond[j] >= beyond[i] : beyond[j] > beyond[i];
+    return place;
+}
+
+/* Moves codes of a block by one, so that their sum is the whole number nearest to the sum of the quotients.
+ */
+static void correct_sum(const double *quotient, double *code, size_t count)
+{
+    double sum = 0, beyond[BLOCK];
+    for (size_t i = 0; i < count; i++)
+        sum += quotient[i] - code[i];
+    const double moves = fabs(nearbyint(sum)), direction = copysign(1, sum);
+    for (size_t i = 0; i < count; i++) {
+        beyond[i] = direction * (quotient[i] - code[i]);
+        if (fabs(code[i] + direction) > 127)
+            beyond[i] = 0;
+    }
+    for (size_t i = 0; i < count && moves > 0; i++)
+        if (beyond[i] > 0 && (double)place_in_order(beyond, count, i) < moves)
+            code[i] += direction;
+}
+
+static void round_int8(const line *l, double *rounded)
+{
+    const float scale = int8_scale(l);
+    double quotient[BLOCK], code[BLOCK];
+    for (size_t first = 0; first < l->count; first += BLOCK) {
+        const size_t count = l->count - first < BLOCK ? l->count - first : BLOCK;
+        for (size_t i = 0; i < count; i++) {
+            const float q = scale > 0 ? l->w[(first + i) * l->stride] / scale : 0;
+            quotient[i] = (double)q;
+            code[i] = nearbyint(quotient[i]);
+        }
+        correct_sum(quotient, code, count);
+        for (size_t i = 0; i < count; i++)
+            rounded[(first + i) * l->stride] = (double)scale * code[i];
     }
 }
 
@@ -128,9 +225,11 @@ void rounding_matrix(rounding_type type, const float *w, size_t rows, size_t col
                      double *rounded)
 {
     if (type == ROUNDING_INT8 || type == ROUNDING_E4M3) {
-        for (size_t i = 0; i < (by_row ? rows : cols); i++)
-            round_scaled(type, w + i * (by_row ? cols : 1), by_row ? cols : rows, by_row ? 1 : cols,
-                         rounded + i * (by_row ? cols : 1));
+        for (size_t i = 0; i < (by_row ? rows : cols); i++) {
+            const size_t first = i * (by_row ? cols : 1);
+            const line l = {w + first, by_row ? cols : rows, by_row ? 1 : cols};
+            (type == ROUNDING_INT8 ? round_int8 : round_e4m3)(&l, rounded + first);
+        }
         return;
     }
     for (size_t i = 0; i < rows * cols; i++)

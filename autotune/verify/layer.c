@@ -24,15 +24,15 @@ static double *rounded(rounding_type type, const float *w, int rows, int padded,
 
 /* The fused kernel does not compute the columns of K that are neither rotated nor normalized: it multiplies
  * queries by their weights. So 8-bit weights of these columns have a scale for each row (a channel of the
- * latent), over all heads. */
+ * latent), over all heads. Each head's columns are padded with zeros to a multiple of 16. */
 static xq_status round_absorbed(const verify_state *v, const float *w, int rows, double *m, error *err)
 {
     const reference_model *model = &v->model;
     int dh = model->head_dim, turning = 2 * model->pairs, still = dh - turning, dkv = model->kv_heads * dh;
-    size_t cols = (size_t)model->kv_heads * (size_t)still;
+    size_t padded = ((size_t)still + 15) / 16 * 16, cols = (size_t)model->kv_heads * padded;
     if (model->norm != REFERENCE_NO_NORM || still == 0)
         return XQ_OK;
-    float *part = malloc((size_t)rows * cols * sizeof *part);
+    float *part = calloc((size_t)rows * cols, sizeof *part);
     double *exact = malloc((size_t)rows * cols * sizeof *exact);
     if (!part || !exact) {
         free(part);
@@ -41,9 +41,10 @@ static xq_status round_absorbed(const verify_state *v, const float *w, int rows,
     }
     for (int pass = 0; pass < 2; pass++) { /* pass 0 gathers the columns, pass 1 writes them back */
         for (size_t i = 0; i < (size_t)rows * cols; i++) {
-            size_t row = i / cols, c = i % cols;
-            size_t at =
-                row * (size_t)dkv + c / (size_t)still * (size_t)dh + (size_t)turning + c % (size_t)still;
+            size_t row = i / cols, head = i % cols / padded, c = i % padded;
+            size_t at = row * (size_t)dkv + head * (size_t)dh + (size_t)turning + c;
+            if (c >= (size_t)still)
+                continue;
             if (pass)
                 m[at] = exact[i];
             else

@@ -688,8 +688,10 @@ XQ_API xq_status xq_simulate_feedback(const xq_quantizer *quantizer, int64_t wid
                                       const float *a, int64_t block, const float *cost, float *feedback);
 
 /* Computes the values that packed weights of type "f16", "bf16", "int8" or "e4m3" hold for w [rows, cols];
- * the 8-bit types have a scale for each column. `rounded` may be w. Errors: XQ_ERROR_ARGUMENT, as in
- * xq_plan_pack_weights also for NaN, infinity, or a value beyond the type. */
+ * the 8-bit types have a scale for each column. int8 also keeps the sums of each column over blocks of 64
+ * rows (docs/layout.md), so w needs all rows of the packed matrix in their order, but for zeros at the end.
+ * `rounded` may be w. Errors: XQ_ERROR_ARGUMENT, as in xq_plan_pack_weights also for NaN, infinity, or a
+ * value beyond the type; XQ_ERROR_MEMORY. */
 XQ_API xq_status xq_simulate_weights(const char *type, int64_t rows, int64_t cols, const float *w,
                                      float *rounded);
 

@@ -87,62 +87,40 @@ static xq_status check_all(const struct shape *shape, const struct shape_weights
     return err->status;
 }
 
-/* ------------------------------------------------------------------ scales */
-
-/* Returns a scale for each column, which the caller frees; NULL when memory runs out. */
-static float *column_scales(const struct pack_view *view, enum weight_type type)
-{
-    float *scales = (float *)calloc((size_t)view->cols, sizeof *scales);
-    for (int32_t k = 0; scales && weight_bytes(type) == 1 && k < view->rows; k++)
-        for (int32_t n = 0; n < view->cols; n++)
-            scales[n] = fmaxf(scales[n], fabsf(pack_view_at(view, k, n)));
-    for (int32_t n = 0; scales && n < view->cols; n++)
-        scales[n] = weight_scale(type, scales[n]);
-    return scales;
-}
-
 /* ----------------------------------------------------------------- packing */
+
+enum { TILE = WEIGHT_COLUMNS }; /* columns of a tile, and rows */
 
 /* Whether columns tile .. tile + 15 are neighbours in the source. */
 static bool are_neighbours(const struct pack_view *view, int32_t tile)
 {
     bool so = view->col_step == 1 && view->col[tile] >= 0;
-    for (int32_t n = 1; n < 16; n++)
+    for (int32_t n = 1; n < TILE; n++)
         so &= view->col[tile + n] == view->col[tile] + n;
     return so;
 }
 
-/* Encodes columns tile .. tile + 15 of rows step .. step + 15. */
-static void encode_tile(const struct pack_view *view, enum weight_type type, const float *scales,
-                        int32_t step, int32_t tile, uint16_t codes[16][16])
+/* Reads columns tile .. tile + 15 -> w [rows, 16]. */
+static void read_columns(const struct pack_view *view, int32_t tile, float *w)
 {
-    float values[16][16];
     const bool neighbours = are_neighbours(view, tile);
-    for (int32_t k = 0; k < 16; k++)
-        if (neighbours && view->row[step + k] >= 0)
-            memcpy(values[k], view->source + pack_view_index(view, step + k, tile), sizeof values[k]);
+    for (int32_t k = 0; k < view->rows; k++, w += TILE)
+        if (neighbours && view->row[k] >= 0)
+            memcpy(w, view->source + pack_view_index(view, k, tile), TILE * sizeof *w);
         else
-            for (int32_t n = 0; n < 16; n++)
-                values[k][n] = pack_view_at(view, step + k, tile + n);
-    if (type == WEIGHT_F16)
-        half_from_floats(codes[0], values[0], 256);
-    else
-        for (int32_t i = 0; i < 256; i++)
-            codes[i / 16][i % 16] = weight_encode(type, values[i / 16][i % 16], scales[tile + i % 16]);
+            for (int32_t n = 0; n < TILE; n++)
+                w[n] = pack_view_at(view, k, tile + n);
 }
 
 /* Packs one tile of 16 rows and 16 columns: lane l holds 4 registers of 2 elements. Registers 0 and 1 are
  * the B fragment of columns 0-7 (mma.m16n8k16: row k = (l % 4) * 2 + {0, 1}, and 8 more; column n = l /
  * 4), and registers 2 and 3 are that of columns 8-15. */
-static void pack_tile(unsigned char *out, const struct pack_view *view, enum weight_type type,
-                      const float *scales, int32_t step, int32_t tile)
+static void pack_tile(unsigned char *out, enum weight_type type, const uint16_t *codes)
 {
-    uint16_t codes[16][16];
-    uint32_t pairs[8][16], ordered[32][4]; /* pairs: rows 2 i and 2 i + 1 */
-    encode_tile(view, type, scales, step, tile, codes);
+    uint32_t pairs[8][TILE], ordered[32][4]; /* pairs: rows 2 i and 2 i + 1 */
     for (int i = 0; i < 8; i++)
-        for (int n = 0; n < 16; n++)
-            pairs[i][n] = codes[2 * i][n] | (uint32_t)codes[2 * i + 1][n] << 16;
+        for (int n = 0; n < TILE; n++)
+            pairs[i][n] = codes[2 * i * TILE + n] | (uint32_t)codes[(2 * i + 1) * TILE + n] << 16;
     for (int n = 0; n < 8; n++)
         for (int i = 0; i < 4; i++) {
             uint32_t *registers = ordered[n * 4 + i];
@@ -161,34 +139,42 @@ static void pack_tile(unsigned char *out, const struct pack_view *view, enum wei
     }
 }
 
-/* Packs the tiles, which are stored by columns of tiles. The loop visits them in the order that reads the
- * source along its rows, because down a column of a large matrix every value is far from the one before. */
-static void pack_tiles(unsigned char *out, const struct pack_view *view, const struct shape_matrix *m,
-                       const float *scales)
+/* Sums the int8 codes of 16 columns over each `sum_rows` rows, f32: [groups of rows, columns]. `out` is the
+ * place of the first of these columns. */
+static void pack_sums(unsigned char *out, const struct shape_matrix *m, const uint16_t *codes)
 {
-    const size_t bytes = (size_t)weight_bytes(m->type) * 256, down = (size_t)m->rows / 16;
-    const int32_t across = m->cols / 16, tiles = across * (m->rows / 16);
-    for (int32_t i = 0; i < tiles; i++) {
-        int32_t column = view->col_step == 1 ? i % across : i / (int32_t)down;
-        int32_t row = view->col_step == 1 ? i / across : i % (int32_t)down;
-        pack_tile(out + ((size_t)column * down + (size_t)row) * bytes, view, m->type, scales, row * 16,
-                  column * 16);
+    for (int32_t first = 0; first < m->rows; first += m->sum_rows) {
+        int32_t sums[TILE] = {0};
+        float values[TILE];
+        for (int32_t k = first; k < m->rows && k < first + m->sum_rows; k++)
+            for (int32_t n = 0; n < TILE; n++)
+                sums[n] += (int8_t)codes[k * TILE + n];
+        for (int32_t n = 0; n < TILE; n++)
+            values[n] = (float)sums[n];
+        memcpy(out + (size_t)(first / m->sum_rows) * (size_t)m->cols * sizeof *values, values,
+               sizeof values);
     }
 }
 
-/* Sums of the int8 codes of each column over each `sum_rows` rows, f32: [groups of rows, columns]. */
-static void pack_sums(unsigned char *out, const struct pack_view *view, const struct shape_matrix *m,
-                      const float *scales)
+/* Packs the tiles, which are stored by columns of tiles, with scales and sums. It takes 16 whole columns at
+ * a time, because codes of 8 bits depend on all weights of a column. w and codes are memory for [rows, 16].
+ */
+static void pack_columns(const struct pack_view *view, const struct shape_matrix *m, float *w,
+                         uint16_t *codes, unsigned char *destination)
 {
-    for (int32_t first = 0; first < m->rows; first += m->sum_rows)
-        for (int32_t n = 0; n < m->cols; n++) {
-            int32_t sum = 0;
-            for (int32_t k = first; k < m->rows && k < first + m->sum_rows; k++)
-                sum += (int8_t)weight_encode(m->type, pack_view_at(view, k, n), scales[n]);
-            const float value = (float)sum;
-            memcpy(out, &value, sizeof value);
-            out += sizeof value;
-        }
+    const size_t bytes = (size_t)weight_bytes(m->type) * TILE * TILE;
+    unsigned char *out = destination + m->offset;
+    for (int32_t tile = 0; tile < m->cols; tile += TILE) {
+        float scales[TILE];
+        read_columns(view, tile, w);
+        weight_encode_columns(m->type, m->rows, w, scales, codes);
+        for (int32_t k = 0; k < m->rows; k += TILE, out += bytes)
+            pack_tile(out, m->type, codes + k * TILE);
+        if (weight_bytes(m->type) == 1)
+            memcpy(destination + m->scale_offset + (size_t)tile * sizeof *scales, scales, sizeof scales);
+        if (m->sum_rows > 0)
+            pack_sums(destination + m->sum_offset + (size_t)tile * sizeof(float), m, codes);
+    }
 }
 
 static xq_status pack_matrix(const struct shape *shape, const xq_weights *weights,
@@ -197,20 +183,17 @@ static xq_status pack_matrix(const struct shape *shape, const xq_weights *weight
     struct pack_view view;
     if (pack_view_matrix(shape, weights, m, &view, err) != XQ_OK)
         return err->status;
-    unsigned char *out = destination + m->offset;
-    float *scales = column_scales(&view, m->type);
-    if (!scales) {
-        pack_view_free(&view);
-        return error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
-    }
-    pack_tiles(out, &view, m, scales);
-    if (weight_bytes(m->type) == 1)
-        memcpy(destination + m->scale_offset, scales, sizeof *scales * (size_t)m->cols);
-    if (m->sum_rows > 0)
-        pack_sums(destination + m->sum_offset, &view, m, scales);
-    free(scales);
+    const size_t count = (size_t)m->rows * TILE;
+    float *w = (float *)malloc(count * sizeof *w);
+    uint16_t *codes = (uint16_t *)malloc(count * sizeof *codes);
+    if (w && codes)
+        pack_columns(&view, m, w, codes, destination);
+    else
+        error_set(err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    free(codes);
+    free(w);
     pack_view_free(&view);
-    return XQ_OK;
+    return err->status;
 }
 
 static xq_status pack_vector(const struct shape *shape, const xq_weights *weights,

@@ -238,12 +238,19 @@ xq_status xq_simulate_feedback(const xq_quantizer *quantized, int64_t width, int
 
 /* ---------------------------------------------------------------- weights */
 
-static float largest_magnitude(const float *w, size_t rows, size_t cols)
+/* Rounds `count` columns, at most WEIGHT_COLUMNS, of a matrix whose rows are `cols` apart. `columns` and
+ * codes are memory for [rows, WEIGHT_COLUMNS]. */
+static void round_columns(enum weight_type type, size_t rows, size_t cols, size_t count, const float *w,
+                          float *rounded, float *columns, uint16_t *codes)
 {
-    float largest = 0;
+    float scales[WEIGHT_COLUMNS];
     for (size_t r = 0; r < rows; r++)
-        largest = fmaxf(largest, fabsf(w[r * cols]));
-    return largest;
+        for (size_t c = 0; c < WEIGHT_COLUMNS; c++)
+            columns[r * WEIGHT_COLUMNS + c] = c < count ? w[r * cols + c] : 0;
+    weight_encode_columns(type, (int64_t)rows, columns, scales, codes);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < count; c++)
+            rounded[r * cols + c] = weight_decode(type, codes[r * WEIGHT_COLUMNS + c], scales[c]);
 }
 
 xq_status xq_simulate_weights(const char *type, int64_t rows, int64_t cols, const float *w, float *rounded)
@@ -254,11 +261,17 @@ xq_status xq_simulate_weights(const char *type, int64_t rows, int64_t cols, cons
         (rows * cols > 0 && (!check_not_null("w", w, &err) || !check_not_null("rounded", rounded, &err) ||
                              !simulate_check_values("w", w, rows, cols, weight_limit(t), &err))))
         return last_error_keep(&err);
+    if (rows == 0 || cols == 0)
+        return XQ_OK;
     size_t m = (size_t)rows, n = (size_t)cols;
-    for (size_t c = 0; c < n; c++) {
-        float scale = weight_scale(t, weight_bytes(t) == 1 ? largest_magnitude(w + c, m, n) : 0);
-        for (size_t r = 0; r < m; r++)
-            rounded[r * n + c] = weight_decode(t, weight_encode(t, w[r * n + c], scale), scale);
-    }
-    return XQ_OK;
+    float *columns = (float *)malloc(m * WEIGHT_COLUMNS * sizeof *columns);
+    uint16_t *codes = (uint16_t *)malloc(m * WEIGHT_COLUMNS * sizeof *codes);
+    for (size_t c = 0; columns && codes && c < n; c += WEIGHT_COLUMNS)
+        round_columns(t, m, n, n - c < WEIGHT_COLUMNS ? n - c : WEIGHT_COLUMNS, w + c, rounded + c, columns,
+                      codes);
+    if (!columns || !codes)
+        error_set(&err, XQ_ERROR_MEMORY, "argument", "out of memory");
+    free(codes);
+    free(columns);
+    return err.status == XQ_OK ? XQ_OK : last_error_keep(&err);
 }

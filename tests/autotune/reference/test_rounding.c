@@ -72,14 +72,36 @@ Test(rounding, e4m3_is_the_nearest_of_its_numbers)
     cr_assert_eq(rounding_e4m3(-INFINITY), -448);
 }
 
-Test(rounding, weights_of_8_bits_have_a_scale_for_each_column)
+Test(rounding, e4m3_weights_have_a_scale_for_each_column)
 {
-    const float w[6] = {127, 0, 1, 63.5f, 0, -254};      /* columns (127, 63.5), zeros, (1, -254) */
-    const double expected[6] = {127, 0, 0, 64, 0, -254}; /* 63.5 is a tie; 1 / 2 too */
+    const float w[6] = {448, 0, 1, 17, 0, -896};         /* columns (448, 17), zeros, (1, -896) */
+    const double expected[6] = {448, 0, 1, 16, 0, -896}; /* scales 1, 0 and 2; 17 is a tie */
     double rounded[6];
-    rounding_matrix(ROUNDING_INT8, w, 2, 3, 0, rounded);
+    rounding_matrix(ROUNDING_E4M3, w, 2, 3, 0, rounded);
     for (int i = 0; i < 6; i++)
-        cr_assert_float_eq(rounded[i], expected[i], 1e-5, "%d: %g", i, rounded[i]);
+        cr_assert_eq(rounded[i], expected[i], "%d: %g", i, rounded[i]);
+}
+
+/* Sums of these columns are multiples of the largest weight / 127, so this is the scale: 1, 0 and 2. */
+Test(rounding, codes_of_int8_weights_have_the_sum_of_the_weights)
+{
+    const float w[5][3] = {
+        {127, 0, 1}, {10.375f, 0, -254}, {20.375f, 0, 0.5f}, {30.25f, 0, 0.5f}, {0, 0, 0}};
+    const double expected[5][3] = {{127, 0, 2}, {11, 0, -254}, {20, 0, 0}, {30, 0, 0}, {0, 0, 0}};
+    double rounded[5][3];
+    rounding_matrix(ROUNDING_INT8, w[0], 5, 3, 0, rounded[0]);
+    for (int i = 0; i < 15; i++)
+        cr_assert_eq(rounded[i / 3][i % 3], expected[i / 3][i % 3], "%d: %g", i, rounded[i / 3][i % 3]);
+}
+
+/* The sum of the weights, 127.25, is no multiple of the first candidate, 1. */
+Test(rounding, scales_of_int8_weights_make_sums_whole)
+{
+    const float w[3] = {127, 9.5f, -9.25f};
+    double rounded[3];
+    rounding_matrix(ROUNDING_INT8, w, 3, 1, 0, rounded);
+    cr_assert_float_eq(rounded[0] + rounded[1] + rounded[2], 127.25, 0.01);
+    cr_assert_lt(fabs(rounded[0] - 127), 0.51);
 }
 
 Test(rounding, a_scale_for_each_row_is_that_of_the_transposed)

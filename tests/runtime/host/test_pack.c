@@ -1,6 +1,8 @@
 /* Tests packed weights: every type, column order and padding is read back from the places that
  * docs/layout.md states. */
 #include "../../../autotune/reference/rounding.h"
+#include "../../../autotune/reference/seen.h"
+#include "../../../runtime/base/e4m3.h"
 #include "../../../runtime/base/half.h"
 #include "../../support/plan_fixture.h"
 
@@ -389,17 +391,18 @@ static void check_type(const char *name, rounding_type type)
         for (int k = 0; k < D && key_column(n) >= 0; k++)
             cr_assert_eq(packed_at(packed, m, k, n), rounded[k * KV + key_column(n)], "%s: wk[%d, %d]",
                          name, k, key_column(n));
-    /* Absorbed weights have one scale per row of the source, over the absorbed columns of all heads. */
-    float *rest_columns = keep(sizeof *rest_columns * D * 2 * REST);
-    for (int i = 0; i < D * 2 * REST; i++)
-        rest_columns[i] = wk[i / (2 * REST) * KV + i % (2 * REST) / REST * HEAD_DIM + 2 * PAIRS + i % REST];
-    m = matrix(plan, "wk_absorb", 2 * ABSORBED, D);
-    rounding_matrix(type, rest_columns, D, 2 * REST, 1, rounded);
-    for (int i = 0; i < D * 2 * REST; i++) {
-        int row = i % (2 * REST) / REST * ABSORBED + i % REST;
-        cr_assert_eq(packed_at(packed, m, row, i / (2 * REST)), rounded[i], "%s: wk_absorb[%d, %d]", name,
-                     row, i / (2 * REST));
+    /* Absorbed weights have one scale per row of the source, over the absorbed columns of all heads, which
+     * are padded with columns of zeros. */
+    float *absorbed = keep(sizeof *absorbed * D * 2 * ABSORBED);
+    for (int i = 0; i < D * 2 * ABSORBED; i++) {
+        int column = i % (2 * ABSORBED) / ABSORBED * HEAD_DIM + 2 * PAIRS + i % ABSORBED;
+        absorbed[i] = i % ABSORBED < REST ? wk[i / (2 * ABSORBED) * KV + column] : 0;
     }
+    m = matrix(plan, "wk_absorb", 2 * ABSORBED, D);
+    rounding_matrix(type, absorbed, D, 2 * ABSORBED, 1, rounded);
+    for (int i = 0; i < D * 2 * ABSORBED; i++)
+        cr_assert_eq(packed_at(packed, m, i % (2 * ABSORBED), i / (2 * ABSORBED)), rounded[i],
+                     "%s: wk_absorb[%d, %d]", name, i % (2 * ABSORBED), i / (2 * ABSORBED));
     plan_close(plan);
 }
 
@@ -418,20 +421,131 @@ Test(pack, e4m3_has_a_scale_for_each_column)
     check_type("e4m3", ROUNDING_E4M3);
 }
 
+/* Fills a matrix with columns that are hard to round: zeros, constants, one large weight, and sums that are
+ * large or near zero. */
+static float *difficult_matrix(int rows, int cols)
+{
+    float *m = random_matrix(rows, cols);
+    for (int i = 0; i < rows * cols; i++) {
+        const int column = i % cols, row = i / cols;
+        m[i] = column % 8 == 3   ? 0
+               : column % 8 == 4 ? (float)(column - 20) / 3
+               : column % 8 == 5 ? fabsf(m[i])
+               : column % 8 == 6 ? (row == rows / 2 ? 1000 : m[i])
+                                 : m[i];
+    }
+    return m;
+}
+
+/* Compares a packed matrix with the reference and with the simulation, which have no padding. */
+static void check_int8(const xq_plan *plan, const unsigned char *packed, const char *name, const float *w,
+                       int rows, int cols)
+{
+    const struct shape_matrix *m = shape_matrix(plan->weights, name);
+    double *expected = malloc(sizeof *expected * (size_t)(rows * cols));
+    float *simulated = malloc(sizeof *simulated * (size_t)(rows * cols));
+    rounding_matrix(ROUNDING_INT8, w, (size_t)rows, (size_t)cols, 0, expected);
+    cr_assert_eq(xq_simulate_weights("int8", rows, cols, w, simulated), XQ_OK);
+    cr_assert_eq(m->type, WEIGHT_INT8);
+    for (int i = 0; i < m->rows * cols; i++) {
+        const double got = packed_at(packed, m, i / cols, i % cols);
+        cr_assert_eq(got, i < rows * cols ? expected[i] : 0, "%s[%d, %d]", name, i / cols, i % cols);
+        if (i < rows * cols)
+            cr_assert_eq(simulated[i], (float)got, "%s[%d, %d]", name, i / cols, i % cols);
+    }
+    free(simulated);
+    free(expected);
+}
+
+Test(pack, int8_is_the_same_in_padded_latents_in_the_simulation_and_in_the_reference)
+{
+    static const struct {
+        int latents_k, rank_k, latents_v, rank_v; /* ranks of each latent, which are padded */
+    } cases[] = {{2, 40, 2, 64}, {2, 16, 1, 72}, {1, 100, 1, 17}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char cache[160];
+        unsigned char *packed;
+        xq_weights w = {.struct_size = sizeof w, .uk = values(1), .uv = values(2)};
+        w.ak = difficult_matrix(cases[i].rank_k, KV);
+        w.av = difficult_matrix(cases[i].rank_v, KV);
+        snprintf(
+            cache, sizeof cache,
+            "\"method\": \"latent\", \"groups_k\": %d, \"groups_v\": %d, \"rank_k\": %d, \"rank_v\": %d",
+            cases[i].latents_k, cases[i].latents_v, cases[i].latents_k * cases[i].rank_k,
+            cases[i].latents_v * cases[i].rank_v);
+        xq_plan *plan = pack(spec_of("", cache, ", \"weights\": \"int8\""), XQ_UNFUSED, &w, &packed);
+        check_int8(plan, packed, "wk", w.ak, cases[i].rank_k, KV);
+        check_int8(plan, packed, "wv", w.av, cases[i].rank_v, KV);
+        plan_close(plan);
+    }
+}
+
+/* 4096 rows are as many as scales are searched for; beyond, the largest weight has the code 127. */
+Test(pack, int8_of_many_rows_is_that_of_the_simulation_and_of_the_reference)
+{
+    for (int rows = 4096; rows <= 4096 + 64; rows += 64) {
+        char spec[512];
+        unsigned char *packed;
+        xq_weights w = XQ_WEIGHTS_INIT;
+        w.wk = difficult_matrix(rows, 64);
+        w.wv = difficult_matrix(rows, 64);
+        snprintf(
+            spec, sizeof spec,
+            "{\"model\": {\"hidden_size\": %d, \"num_attention_heads\": 4, \"num_key_value_heads\": 1, "
+            "\"head_dim\": 64}, \"cache\": {\"method\": \"x\", \"rotation\": false}, "
+            "\"weights\": \"int8\"}",
+            rows);
+        xq_plan *plan = pack(spec, XQ_UNFUSED, &w, &packed);
+        check_int8(plan, packed, "wk", w.wk, rows, 64);
+        check_int8(plan, packed, "wv", w.wv, rows, 64);
+        plan_close(plan);
+    }
+}
+
+/* The absorbed columns of a head are padded, and blocks of int8 weights count the padding. */
+Test(pack, references_see_absorbed_and_other_keys_as_they_are_packed)
+{
+    static const char *const types[] = {"int8", "e4m3"};
+    for (int type = 0; type < 2; type++) {
+        char rest[64];
+        unsigned char *packed;
+        error err = ERROR_INIT;
+        xq_weights w = {.struct_size = sizeof w, .wk = values(1), .wv = values(2)};
+        double *seen = keep(sizeof *seen * D * KV);
+        snprintf(rest, sizeof rest, ", \"weights\": \"%s\"", types[type]);
+        xq_plan *plan =
+            pack(spec_of(PARTIAL, "\"method\": \"x\", \"rotation\": false", rest), XQ_FUSED, &w, &packed);
+        cr_assert_eq(seen_matrix(xq_plan_spec(plan), XQ_FUSED, "wk", w.wk, D, KV, seen, NULL, &err), XQ_OK,
+                     "%s", err.message);
+        const struct shape_matrix *wk = matrix(plan, "wk", D, 2 * KEYS);
+        const struct shape_matrix *absorb = matrix(plan, "wk_absorb", 2 * ABSORBED, D);
+        for (int k = 0; k < D; k++)
+            for (int head = 0; head < 2; head++) {
+                const double *row = seen + k * KV + head * HEAD_DIM;
+                for (int n = 0; n < KEYS; n++)
+                    if (key_column(n) >= 0)
+                        cr_assert_eq(packed_at(packed, wk, k, head * KEYS + n), row[key_column(n)]);
+                for (int n = 0; n < REST; n++)
+                    cr_assert_eq(packed_at(packed, absorb, head * ABSORBED + n, k), row[2 * PAIRS + n],
+                                 "%s: head %d, column %d, row %d", types[type], head, n, k);
+            }
+        plan_close(plan);
+    }
+}
+
 Test(pack, every_e4m3_code_and_midpoint_rounds_to_nearest_even)
 {
     for (unsigned code = 0; code < 0x7e; code++) {
         double low = e4m3_value(code), high = e4m3_value(code + 1);
         float middle = (float)((low + high) / 2);
         unsigned even = code + (code & 1);
-        cr_assert_eq(weight_encode(WEIGHT_E4M3, (float)low, 1), code);
-        cr_assert_eq(weight_encode(WEIGHT_E4M3, middle, 1), even, "between codes %u and %u", code,
-                     code + 1);
-        cr_assert_eq(weight_encode(WEIGHT_E4M3, nextafterf(middle, 1e9f), 1), code + 1);
-        cr_assert_eq(weight_encode(WEIGHT_E4M3, nextafterf(-middle, 1e9f), 1), code | 0x80);
+        cr_assert_eq(e4m3_encode((float)low), code);
+        cr_assert_eq(e4m3_encode(middle), even, "between codes %u and %u", code, code + 1);
+        cr_assert_eq(e4m3_encode(nextafterf(middle, 1e9f)), code + 1);
+        cr_assert_eq(e4m3_encode(nextafterf(-middle, 1e9f)), code | 0x80);
     }
-    cr_assert_eq(weight_encode(WEIGHT_E4M3, 449, 1), 0x7e);
-    cr_assert_eq(weight_encode(WEIGHT_E4M3, -1e30f, 1), 0xfe);
+    cr_assert_eq(e4m3_encode(449), 0x7e);
+    cr_assert_eq(e4m3_encode(-1e30f), 0xfe);
 }
 
 /* ----------------------------------------------------------------- refusals */

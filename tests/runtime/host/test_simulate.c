@@ -287,22 +287,43 @@ Test(simulate, the_half_of_a_double_is_rounded_once)
 
 /* ---------------------------------------------------------------- weights */
 
+static void check_weights(int rows, int cols, uint64_t seed)
+{
+    static const char *const types[] = {"f16", "bf16", "int8", "e4m3"};
+    const size_t count = (size_t)(rows * cols);
+    float *w = malloc(count * sizeof *w), *got = malloc(count * sizeof *got);
+    float *in_place = malloc(count * sizeof *in_place);
+    double *expected = malloc(count * sizeof *expected);
+    fill(w, count, seed);
+    for (int r = 0; r < rows; r++) {
+        w[r * cols + 3] = r % 2 ? 0.3f : -0.3f; /* a column whose sums are zero with any scale */
+        w[r * cols + 4] = 0;                    /* a column of zeros, which has no scale */
+        w[r * cols + 5] = -0.7f;
+        w[r * cols + 6] += 30; /* a column with a large mean */
+    }
+    for (int type = 0; type < 4; type++) {
+        cr_assert_eq(xq_simulate_weights(types[type], rows, cols, w, got), XQ_OK);
+        rounding_matrix((rounding_type)type, w, (size_t)rows, (size_t)cols, 0, expected);
+        for (size_t i = 0; i < count; i++)
+            cr_assert_eq(got[i], (float)expected[i], "%s, [%d, %d], %zu: %a, must be %a", types[type], rows,
+                         cols, i, (double)got[i], expected[i]);
+        memcpy(in_place, w, count * sizeof *w);
+        cr_assert_eq(xq_simulate_weights(types[type], rows, cols, in_place, in_place), XQ_OK);
+        cr_assert_arr_eq(in_place, got, count * sizeof *w);
+    }
+    free(in_place);
+    free(expected);
+    free(got);
+    free(w);
+}
+
 Test(simulate, weights_are_what_their_type_holds)
 {
-    enum { K = 70, N = 18 };
-    float w[K * N], got[K * N];
-    double expected[K * N];
-    static const char *const types[] = {"f16", "bf16", "int8", "e4m3"};
-    fill(w, K * N, 9);
-    for (int r = 0; r < K; r++)
-        w[r * N + 4] = 0; /* a column of zeros, which has no scale */
-    for (int type = 0; type < 4; type++) {
-        cr_assert_eq(xq_simulate_weights(types[type], K, N, w, got), XQ_OK);
-        rounding_matrix((rounding_type)type, w, K, N, 0, expected);
-        for (int i = 0; i < K * N; i++)
-            cr_assert_eq(got[i], (float)expected[i], "%s, %d: %a, must be %a", types[type], i,
-                         (double)got[i], expected[i]);
-    }
+    /* int8 has blocks of 64 rows, and another rule from 65 blocks on */
+    static const int rows[] = {1, 2, 17, 63, 64, 65, 70, 128, 193, 576, 4096, 4097};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        for (int cols = 7; cols <= 39; cols += 8) /* columns are rounded 16 at a time */
+            check_weights(rows[i], cols, (uint64_t)(100 * i) + (uint64_t)cols);
 }
 
 Test(simulate, weights_beyond_a_type_are_refused)

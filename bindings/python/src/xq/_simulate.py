@@ -108,8 +108,9 @@ def simulate_feedback(a: Any, *, width: int, bits: int, group: int, latents: int
 
 def simulate_weights(w: Any, type: str) -> Any:
     """Returns w [rows, cols] after rounding to packed weights of type "f16", "bf16", "int8" or "e4m3". The 8-bit types
-    have a scale for each column. w is an array or a tensor of floating-point numbers; the result is f32 of the same
-    shape and kind. Raises ArgumentError, also for NaN, infinity, and values beyond the type's range."""
+    have a scale for each column. int8 also keeps sums over 64 rows, so w needs all rows of a matrix. w is an array or a
+    tensor of floating-point numbers; the result is f32 of the same shape and kind. Raises ArgumentError, also for NaN,
+    infinity, and values beyond the type's range."""
     matrix = _matrix("w", w)
     out = numpy.empty_like(matrix)
     check(_c.lib.xq_simulate_weights(type.encode(), *matrix.shape, float_pointer(matrix), float_pointer(out)), None)
