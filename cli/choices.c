@@ -32,6 +32,7 @@ void cli_choices_read(const char *spec_json, struct cli_choices *out)
         .joint_latent = latent_cl,
         .has_bits = cJSON_HasObjectItem(cache, "bits"),
         .has_rotation = cJSON_HasObjectItem(cache, "rotation"),
+        .has_weights = cJSON_HasObjectItem(spec, "weights"),
         .is_tuned = cJSON_HasObjectItem(spec, "tuning"),
         .lacks_table = lacks_table(model),
     };

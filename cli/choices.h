@@ -8,7 +8,7 @@ struct cli_choices {
     bool cross_layer;  /* the method is x-cl or latent-cl */
     bool of_x;         /* the method is x or x-cl */
     bool joint_latent; /* the method is latent-cl, which has one latent for keys and values */
-    bool has_bits, has_rotation;
+    bool has_bits, has_rotation, has_weights;
     bool is_tuned;    /* the spec chooses parameters of kernels */
     bool lacks_table; /* the model has LongRoPE, and the spec does not say which of its tables is meant */
     char layer_kind[64]; /* "" where none is chosen */

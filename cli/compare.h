@@ -105,13 +105,15 @@ struct compare_row {
     double accumulator_bytes_per_token; /* cross-layer: bytes of the accumulator, which all layers share */
     double cache_saving;                /* fp16 keys and values over pages and tails */
     double k_scale, v_scale;            /* of fp8-kv; else 0 */
-    double kernel_error, method_error, lse_error;
-    int repeats;  /* repeats of the timing; 1 where it is modelled */
+    double kernel_error, method_error;
+    double lse_error, lse_abs_error; /* lse_error is relative where a log-sum-exp is above 1 */
+    int repeats;                     /* repeats of the timing; 1 where it is modelled */
     bool counted; /* the figures from here to `launches` are known: only the software device counts */
     double read_bytes, write_bytes;       /* device memory: 32-byte sectors, each once per launch */
     double l2_read_bytes, l2_write_bytes; /* all sectors requested in one step */
     double matrix_flops;
     int launches;
+    double bytes_in_flight; /* of the cache, under way at once on a multiprocessor full of blocks */
     const struct compare_profile *profile;     /* the instructions by line; NULL: not asked for */
     double limit_seconds[DEVICE_LIMITS];       /* the parts of a modelled time; see device_counters */
     bool measured;                             /* the time is measured; else it is modelled */

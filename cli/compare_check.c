@@ -429,14 +429,16 @@ static xq_status check(const struct compare_task *task, driver *d, struct scratc
     xq_status status = driver_results(d, m->out, m->lse);
     if (status != XQ_OK)
         return last_error_read(task->context, status, err);
-    row->lse_error = 0;
+    row->lse_error = row->lse_abs_error = 0;
     for (size_t b = 0; b < checked; b++) {
         if (expect(task, d, row->implementation, (int)b, m->expected + b * values, m->expected_lse, err) !=
             XQ_OK)
             return err->status;
         for (size_t i = 0; i < lses; i++) {
             double difference = fabs(m->lse[b * lses + i] - m->expected_lse[i]);
-            row->lse_error = difference <= row->lse_error ? row->lse_error : difference; /* NaN stays */
+            double relative = difference / fmax(1, fabs(m->expected_lse[i]));
+            row->lse_error = relative <= row->lse_error ? row->lse_error : relative; /* NaN stays */
+            row->lse_abs_error = difference <= row->lse_abs_error ? row->lse_abs_error : difference;
         }
     }
     widen(task, m->got, m->out, checked * values);

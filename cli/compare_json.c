@@ -57,6 +57,7 @@ static cJSON *row_json(const struct compare_row *row, const struct compare_row *
     add(o, "l2_write_bytes", row->counted, row->l2_write_bytes);
     add(o, "matrix_flops", row->counted, row->matrix_flops);
     add(o, "launches", row->counted, row->launches);
+    add(o, "bytes_in_flight", true, row->bytes_in_flight);
     add(o, "cache_bytes_per_token", true, row->cache_bytes_per_token);
     add(o, "tail_bytes", true, row->tail_bytes);
     add(o, "accumulator_bytes_per_token", true, row->accumulator_bytes_per_token);
@@ -66,7 +67,7 @@ static cJSON *row_json(const struct compare_row *row, const struct compare_row *
     add(o, "v_scale", row->implementation == XQ_FP8_KV, row->v_scale);
     add(o, "kernel_rel_err", true, row->kernel_error);
     add(o, "method_rel_err", true, row->method_error);
-    add(o, "lse_abs_err", true, row->lse_error);
+    add(o, "lse_abs_err", true, row->lse_abs_error);
     if (row->profile)
         cJSON_AddItemToObject(o, "profile", compare_profile_json(row->profile, generator));
     return o;

@@ -6,6 +6,8 @@
 #include "../runtime/base/half.h"
 #include "../runtime/launch/context.h"
 #include "../runtime/launch/last_error.h"
+#include "../runtime/launch/occupancy.h"
+#include "../runtime/launch/plan.h"
 #include "../runtime/launch/shape.h"
 #include "compare.h"
 #include "compare_check.h"
@@ -389,6 +391,18 @@ static xq_status attend_on(const struct compare_task *task, driver *d, int copy,
     return compare_check(task, d, row, err);
 }
 
+/* A latency of L seconds leaves a bandwidth of bytes in flight / L, so a GPU starves where they are few. */
+static xq_status find_bytes_in_flight(const struct compare_layer *layer, const xq_plan *plan,
+                                      struct compare_row *row, error *err)
+{
+    const struct plan_attention *a =
+        plan_pick(plan, layer->queries > 1 ? PLAN_MANY : PLAN_ONE, layer->batch, layer->tokens);
+    int blocks;
+    if (occupancy_blocks_per_sm(a->attend, &blocks, err) == XQ_OK)
+        row->bytes_in_flight = (double)a->bytes_in_flight * blocks;
+    return err->status;
+}
+
 static void describe(const struct compare_task *task, const xq_plan_info *info, struct compare_row *row)
 {
     const struct compare_layer *layer = task->layer;
@@ -401,7 +415,7 @@ static void describe(const struct compare_task *task, const xq_plan_info *info, 
     const roofline_load load = {layer->tokens, layer->batch, layer->queries, row->cache_bytes_per_token,
                                 row->accumulator_bytes_per_token};
     if (task->appends)
-        roofline_append(&task->traits.shape, &task->traits.costs, &load, &task->ceilings, &row->limit);
+        roofline_append(&task->traits.shape, &load, &task->ceilings, &row->limit);
     else
         roofline(&task->traits.shape, &task->traits.costs, shape_is_kv(row->implementation), &load,
                  &task->ceilings, &row->limit);
@@ -476,9 +490,11 @@ static xq_status make_ready(const struct compare_task *task, xq_implementation i
     if (find_scales(task, implementation, d, err) != XQ_OK)
         return err->status;
     if ((cached ? take_cache_over(task, d, implementation, err)
-                : fill_cache(task, d, implementation, copies, err)) == XQ_OK)
-        describe(task, &d->layers[d->layer_count - 1].info, row);
-    return err->status;
+                : fill_cache(task, d, implementation, copies, err)) != XQ_OK)
+        return err->status;
+    const driver_layer *filled = &d->layers[d->layer_count - 1];
+    describe(task, &filled->info, row);
+    return find_bytes_in_flight(layer, filled->plan, row, err);
 }
 
 xq_status compare_measure(const struct compare_task *task, xq_implementation implementation, driver *d,
@@ -506,7 +522,7 @@ static double larger(double a, double b)
 xq_status compare_repeat(const struct compare_task *task, driver *d, struct compare_row *row, error *err)
 {
     struct step state = {task, d};
-    double error_most = row->kernel_error, lse_most = row->lse_error;
+    double error_most = row->kernel_error, lse_most = row->lse_error, lse_abs_most = row->lse_abs_error;
     /* A GPU was timed with many launches, but the software device has launched only once. */
     if (launch_step(&state, NULL, 0, err) != XQ_OK)
         return err->status;
@@ -518,8 +534,10 @@ xq_status compare_repeat(const struct compare_task *task, driver *d, struct comp
         attend_on(task, d, copy, row, err);
         error_most = larger(row->kernel_error, error_most);
         lse_most = larger(row->lse_error, lse_most);
+        lse_abs_most = larger(row->lse_abs_error, lse_abs_most);
     }
     row->kernel_error = error_most;
     row->lse_error = lse_most;
+    row->lse_abs_error = lse_abs_most;
     return err->status;
 }

@@ -33,8 +33,11 @@ static xq_status choose_method(cJSON *overrides, const struct cli_choices *chose
     set_text(overrides, "cache.method", layer_method_name(chosen->of_x ? LAYER_X : LAYER_LATENT), err);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         cli_override(overrides, others[i], cJSON_CreateNull(), err);
+    /* Defaults are those of the cross-layer layers; a prepared file has packed weights of one type. */
     if (!chosen->has_rotation)
-        cli_override(overrides, "cache.rotation", cJSON_CreateFalse(), err); /* as in cross-layer layers */
+        cli_override(overrides, "cache.rotation", cJSON_CreateFalse(), err);
+    if (!chosen->has_weights)
+        set_text(overrides, "weights", "f16", err);
     return err->status;
 }
 

@@ -67,7 +67,7 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--rank", CLI_STRING, &s->rank, "N|K,V", "columns of the latents that are kept (all)"},
             {"--groups", CLI_STRING, &s->groups, "N|K,V",
              "groups of KV heads, for keys and for values; each group has a latent of its own (as many as "
-             "KV heads for keys, 1 for values; 1 for both with --rank)"},
+             "KV heads; 1 with --rank)"},
             {"--rotation", CLI_FLAG, &s->rotation, NULL,
              "rotate what is cached, which spreads outliers (default for x and latent; latent-cl allows "
              "it)"},
@@ -81,7 +81,9 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--page", CLI_STRING, &s->page, "N", "tokens of a cache page: multiples of 16 up to 256 (64)"},
             {"--dtype", CLI_STRING, &s->dtype, "TYPE", "type of activations: f16 (default), bf16"},
             {"--weights", CLI_STRING, &s->weights, "TYPE",
-             "type of packed weights: f16 (default), bf16, int8, e4m3"},
+             "type of packed weights: f16, bf16, int8, e4m3 (int8 where the fused kernel multiplies the "
+             "codes "
+             "of a latent as they are, else f16)"},
             {"--queries", CLI_STRING, &s->queries, "ONE|MANY",
              "queries of a sequence in one call: one (default), many"},
             {"--spec", CLI_STRING, &s->spec_file, "FILE|-",

@@ -368,11 +368,14 @@ static bool check_options(const struct options *o, prepared_contents *c, int *st
     else if (chooses(s, s->weights, "--weights") && !o->pack)
         *status = cli_usage("prepare", "--weights: has no effect without --pack, because it is the type of "
                                        "packed weights; add --pack (--store is the type of matrices)");
+    else if (chooses(s, s->axis_k, "--axis-k") && !o->pack)
+        *status =
+            cli_usage("prepare", "--axis-k: prepared weights depend on it only with --pack, because it "
+                                 "decides the default of --weights; leave it out");
     else if (chooses(s, s->group, "--group") && !chooses(s, s->feedback, "--feedback") && !o->calibration &&
-             !s->spec_file)
-        *status = cli_usage(
-            "prepare",
-            "--group: prepared weights depend on it only with --feedback or --calibration; leave it out");
+             !o->pack && !s->spec_file)
+        *status = cli_usage("prepare", "--group: prepared weights depend on it only with --feedback, "
+                                       "--calibration or --pack; leave it out");
     return *status == CLI_OK;
 }
 
@@ -434,7 +437,6 @@ static const cli_unused unused[] = {
     {"--layer-kind", "layers of every kind are prepared"},
     {"--base", "--base-layer names the layer"},
     {"--bits", INDEPENDENT},
-    {"--axis-k", INDEPENDENT},
     {"--axis-v", INDEPENDENT},
     {"--zero-point", INDEPENDENT},
     {"--clip", INDEPENDENT},

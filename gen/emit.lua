@@ -66,12 +66,28 @@ local function rope_table(model)
   return table.concat(rows, "\n")
 end
 
--- The rotations of rotary pairs `pair` and `pair` + 1 after `distance` tokens, as a float4: (cos, sin) of each.
-local function rope_turn(model, distance, pair)
-  local turns, f32 = rope.turns(model), environment.f32
-  local cosine, sine = rope.rotation(turns, pair, distance)
-  local next_cosine, next_sine = rope.rotation(turns, pair + 1, distance)
-  return ("{%s, %s, %s, %s}"):format(f32(cosine), f32(sine), f32(next_cosine), f32(next_sine))
+-- The texts of rotations that were made so far: {rows of frequencies = {distance = {pair = text}}}. A kernel has a
+-- thousand of them, and the next kernel of the model mostly the same ones.
+local rotations = {}
+
+-- A function that gives the rotations of rotary pairs `pair` and `pair` + 1 after `distance` tokens, as a float4: (cos,
+-- sin) of each.
+local function rope_turn(model)
+  local turns, f32, made = rope.turns(model), environment.f32, nil
+  return function(distance, pair)
+    if not made then
+      local key = rope_table(model)
+      rotations[key] = rotations[key] or {}
+      made = rotations[key]
+    end
+    made[distance] = made[distance] or {}
+    if not made[distance][pair] then
+      local cosine, sine = rope.rotation(turns, pair, distance)
+      local next_cosine, next_sine = rope.rotation(turns, pair + 1, distance)
+      made[distance][pair] = ("{%s, %s, %s, %s}"):format(f32(cosine), f32(sine), f32(next_cosine), f32(next_sine))
+    end
+    return made[distance][pair]
+  end
 end
 
 -- Kernels of a checked plan must do nothing in a faulty call. Returns the texts that achieve this: a function from the
@@ -99,7 +115,7 @@ function emit.render(given, name)
     alibi_slopes = function() return alibi.slopes(spec.model) end,
     rope_turns = function() return rope.turns(spec.model) end,
     rope_table = function() return rope_table(spec.model) end,
-    rope_turn = function(distance, pair) return rope_turn(spec.model, distance, pair) end,
+    rope_turn = rope_turn(spec.model),
   }, banner(name, spec, values))
   return source, json.ordered(info, { "family", "entry", "threads", "shared_bytes" })
 end

@@ -38,11 +38,10 @@ end
 local function f32(x)
   local rounded = string.unpack("<f", string.pack("<f", x))
   local text = ("%.9g"):format(rounded)
-  for _, shorter in ipairs { "%.6g", "%.7g", "%.8g" } do
-    if string.unpack("<f", string.pack("<f", tonumber(shorter:format(rounded)))) == rounded then
-      text = shorter:format(rounded)
-      break
-    end
+  for _, format in ipairs { "%.8g", "%.7g", "%.6g" } do -- where more digits are too few, fewer are too
+    local shorter = format:format(rounded)
+    if string.unpack("<f", string.pack("<f", tonumber(shorter))) ~= rounded then break end
+    text = shorter
   end
   if not text:find("^[-%d.e+]+$") then error("no literal for " .. text, 2) end
   return (text:find("[.e]") and text or text .. ".0") .. "f"
@@ -64,6 +63,7 @@ local function build()
     format = string.format,
     f32 = f32,
     f64 = f64,
+    scores_of_codes = require "layout".scores_of_codes,
     ceil_div = function(a, b) return (a + b - 1) // b end,
     constant = function(name, value) return ("constexpr int %s = %d;"):format(name, value) end,
   }

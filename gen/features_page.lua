@@ -26,10 +26,12 @@ activations and weights. The table lists the features that a spec may ask for be
 A plan needs all of its kernels: [kernels.md](kernels.md) says which are the fused plan's and which the unfused one's.
 ]]
 
-local function cell(feature, family)
-  local _, _, families = table.unpack(feature)
-  if not features.contains(families, tuning.template(family)) then return "·" end
-  return features.contains(tuning.family(family).handles, feature[1]) and "yes" or "no"
+local function cell(feature, name)
+  local family, _, _, families = tuning.family(name), table.unpack(feature)
+  if not features.contains(families, tuning.template(name)) or features.contains(family.ignores, feature[1]) then
+    return "·"
+  end
+  return features.contains(family.handles, feature[1]) and "yes" or "no"
 end
 
 local function row(first, families, value)

@@ -169,19 +169,30 @@ function layout.keys(model)
     { "pairs", "pair_columns", "columns", "absorbed_columns", "product", "rematerialized", "absorbed" })
 end
 
--- The operands of the product that K is in the fused kernel: "int8", codes as they are times int8 weights, or "f16",
--- dequantized values. Codes can be operands where at least the 64 channels of a unit of one token share a scale. Absorbed
--- dimensions take values, and K then takes the same. Where a latent has several groups, both the sums of a group and those of
--- all groups are in registers.
-local function key_product(spec)
+-- Whether the fused kernel can multiply the codes of keys by int8 weights as they are, once `spec` has keys, layout and
+-- accumulator. At least the 64 channels of a unit of one token must share a scale. Absorbed dimensions take values, and
+-- K then takes the same. Where a latent has several groups, both the sums of a group and those of all groups are in
+-- registers.
+function layout.codes_are_operands(spec)
   local keys, stream = spec.keys, (spec.accumulator or spec.layout).streams[1]
-  local codes = spec.weights == "int8" and stream.bits <= 8 and stream.axis == "token" and stream.group % UNIT == 0 and
-    keys.columns > 0 and keys.absorbed_columns == 0 and (stream.group >= stream.latent_width or keys.columns <= 160)
-  return codes and "int8" or "f16"
+  return stream.bits <= 8 and stream.axis == "token" and stream.group % UNIT == 0 and keys.columns > 0 and
+    keys.absorbed_columns == 0 and (stream.group >= stream.latent_width or keys.columns <= 128)
 end
 
--- To be called once `spec` has keys, layout and accumulator.
-function layout.complete_keys(spec) spec.keys.product = key_product(spec) end
+-- Whether the fused kernel can make the scores of one query straight from such products: a latent is one quantization
+-- group of a token, all columns of K turn, and keys are normalized over heads at most, without a bias.
+function layout.scores_of_codes(spec)
+  local keys, model, stream = spec.keys, spec.model, (spec.accumulator or spec.layout).streams[1]
+  return layout.codes_are_operands(spec) and stream.group >= stream.latent_width and
+    keys.columns == 2 * keys.pair_columns and
+    (not model.qk_norm or model.qk_norm == "head" and not model.attention_bias)
+end
+
+-- Adds the operands of the product that K is in the fused kernel: "int8", codes times int8 weights, or "f16",
+-- dequantized values. To be called once `spec` has weights, too.
+function layout.complete_keys(spec)
+  spec.keys.product = spec.weights == "int8" and layout.codes_are_operands(spec) and "int8" or "f16"
+end
 
 -- ---------------------------------------------------------------- packed weights
 -- Places matrices and vectors one after the other.
@@ -294,12 +305,13 @@ local function pack_vectors(p, spec, by_key)
   if model.attention_sinks then p:vector("sinks", "sinks", "all", model.num_attention_heads) end
 end
 
--- The weights that KV caches of both kinds of elements need.
+-- The weights that KV caches of both kinds of elements need. Such caches are what quantized ones are compared with, so
+-- their projections have 16 bits whatever `weights` is.
 local function pack_kv(spec)
-  local model, p = spec.model, new_packer()
+  local model, p, kind = spec.model, new_packer(), half_type(spec.weights)
   local d, kv_width = model.hidden_size, model.num_key_value_heads * model.head_dim
-  p:matrix("wk", "wk", "all", d, kv_width, spec.weights)
-  p:matrix("wv", "wv", "all", d, kv_width, spec.weights)
+  p:matrix("wk", "wk", "all", d, kv_width, kind)
+  p:matrix("wv", "wv", "all", d, kv_width, kind)
   pack_vectors(p, spec, false)
   return p
 end

@@ -95,7 +95,7 @@ schema.top = {
   { "model", "model", "the model's attention" },
   { "cache", "object", "what is cached and how" },
   { "dtype", "string", "type of activations", values = { "f16", "bf16" }, default = "f16" },
-  { "weights", "string", "type of packed weights", values = { "f16", "bf16", "int8", "e4m3" }, default = "f16" },
+  { "weights", "string", "type of packed weights", values = { "f16", "bf16", "int8", "e4m3" } },
   { "queries", "string", "queries of one sequence in a call", values = { "one", "many" }, default = "one" },
   { "checked", "boolean", "whether kernels check each call, and do nothing if it has a fault" },
   { "arch", "string", "GPU architecture", default = "sm_80", valid = schema.list(arch.names) },

@@ -45,11 +45,11 @@ local function stored_width(cache, model, groups)
   return layout.latent_width(full_rank(cache, model, groups) // groups) * groups
 end
 
--- The default of groups_k: as many latents as possible that together take no more memory than one latent for all KV
--- heads, because rematerializing keys costs least then. A reduced rank keeps one latent, because it relies on what the
--- heads share.
-local function usual_groups_k(cache, model)
-  if cache.method ~= "latent" or cache.rank_k then return 1 end
+-- The default of groups_k or groups_v (`of`: "k" or "v"): as many latents as possible that together take no more memory
+-- than one latent for all KV heads. Rematerializing keys costs least then, and each latent of values is read once. A
+-- reduced rank keeps one latent, because it relies on what the heads share.
+local function usual_groups(cache, model, of)
+  if cache.method ~= "latent" or cache["rank_" .. of] then return 1 end
   local most, joint = 1, stored_width(cache, model, 1)
   for _, groups in ipairs(schema.divisors(model.num_key_value_heads)) do
     if stored_width(cache, model, groups) <= joint then most = groups end
@@ -64,8 +64,8 @@ local function complete_groups(cache, model)
     fail.spec("cache.groups", "%d has no effect beside groups_k (%d) and groups_v (%d); leave it out", cache.groups,
       cache.groups_k, cache.groups_v)
   end
-  cache.groups_k = cache.groups_k or cache.groups or usual_groups_k(cache, model)
-  cache.groups_v = cache.groups_v or cache.groups or 1
+  cache.groups_k = cache.groups_k or cache.groups or usual_groups(cache, model, "k")
+  cache.groups_v = cache.groups_v or cache.groups or usual_groups(cache, model, "v")
   cache.groups = nil
 end
 
@@ -165,6 +165,17 @@ local function complete_cache(given, model)
   return json.ordered(cache, schema.names_of(schema.cache))
 end
 
+-- Weights are int8 by default with these methods and at most so many bits, where scores are made straight from codes
+-- then. There int8 weights are faster than f16 weights, and their loss is small beside that of codes (docs/accuracy.md).
+local narrow_methods, narrow_bits = { "latent" }, 4
+
+-- The default of weights.
+local function usual_weights(spec)
+  local narrow = schema.contains(narrow_methods, spec.cache.method) and spec.cache.bits <= narrow_bits and
+    layout.scores_of_codes(spec)
+  return narrow and "int8" or "f16"
+end
+
 -- ---------------------------------------------------------------- all of it
 -- The spec that these choices make. `how` says where parameters that are not chosen come from (tuning.complete).
 local function complete_choices(chosen, how)
@@ -176,6 +187,7 @@ local function complete_choices(chosen, how)
   result.keys = layout.keys(result.model)
   result.layout = layout.cache(result.model, result.cache)
   result.accumulator = layout.accumulator(result.model, result.cache)
+  result.weights = result.weights or usual_weights(result)
   layout.complete_keys(result)
   result.weights_layout = layout.weights(result)
   result.unfused_weights_layout = layout.unfused_weights(result)

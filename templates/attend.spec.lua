@@ -19,12 +19,9 @@ local function partial_dims(spec)
   return head_dim <= 128 and head_dim or head_dim // 2
 end
 
--- Whether scores are made straight from sums of codes (attend_folded.cuh): for one query, where keys are products of
--- codes, a latent is one quantization group of a token, and all columns of K turn.
+-- Whether scores are made straight from sums of codes (attend_folded.cuh), which is for one query.
 local function folded(spec)
-  local stream = stream_k(spec)
-  return spec.queries == "one" and spec.keys.product == "int8" and stream.group >= stream.latent_width and
-    not spec.model.qk_norm and spec.keys.columns == 2 * spec.keys.pair_columns
+  return spec.queries == "one" and spec.keys.product == "int8" and scores_of_codes(spec)
 end
 
 -- Whether probabilities are integers that codes of values are multiplied by (attend_planes.cuh): for one query, where a
@@ -55,7 +52,7 @@ local function shared_map(spec, p)
   if keys.absorbed_columns > 0 then stage = stage + rows // 8 * p.stage_steps * 256 end
   region("RING", 0) -- the next two regions take its place later
   if integer_values(spec) then
-    region("PROBABILITIES", rows // 8 * p.split_tokens * (work.group_heads(spec.model) <= 4 and 16 or 32))
+    region("PROBABILITIES", rows // 8 * p.split_tokens // 32 * (work.group_heads(spec.model) <= 4 and 576 or 1088))
   else
     region("PROBABILITIES", rows * (p.split_tokens + 8) * 2)
   end
@@ -71,17 +68,19 @@ local function shared_map(spec, p)
   if folded(spec) then
     local tile_pairs = ceil_div(keys.pair_columns, 16)
     region("ROW_TURNS", keys.pair_columns * 128)
-    region("TILE_TURNS", p.warps * p.m_tiles * keys.pair_columns * 8)
+    region("TILE_TURNS", p.warps * p.m_tiles * keys.pair_columns * 4)
     region("QUERY", rows // 8 * tile_pairs * 512)
     region("RUNNING", 0)
     region("CONSTANTS", (spec.model.attention_bias and 2 or 1) * keys.columns // 16 * 512)
-    region("COLUMNS", keys.columns * 12 + keys.pair_columns * 8 + 16)
+    region("BLOCK_TURNS", keys.pair_columns * 8 + 16)
+    region("COLUMNS", spec.model.qk_norm and keys.columns * 12 or 0)
   else
     region("ROW_TURNS", keys.pairs > 0 and 16 * (keys.pair_columns + (keys.pair_columns % 16 == 0 and 8 or 0)) * 8 or 0)
     region("TILE_TURNS", p.warps * (many and 1 or p.m_tiles) * keys.pair_columns * 8)
     region("QUERY", keys.columns > 0 and rows * (keys.columns + 8) * 2 or 0)
     region("RUNNING", many and rows * (spec.model.head_dim + 4) * 4 or 0)
     region("CONSTANTS", 0)
+    region("BLOCK_TURNS", 0)
     region("COLUMNS", 0)
   end
   region("RECORDS", p.split_tokens // 16 * 8)
@@ -100,6 +99,14 @@ local function columns(spec, p)
   local keys, stream = spec.keys, stream_k(spec)
   local twice = keys.product == "int8" and stream.group < stream.latent_width -- sums of a group, and K over all groups
   return keys.columns * (twice and 2 or 1) + (keys.absorbed_columns > 0 and p.query_rows or 0)
+end
+
+-- Bytes of the cache that a block has under way while it makes scores: codes go to registers one chunk of 64 channels
+-- ahead, or all chunks of a latent ahead where the weights stay in shared memory.
+local function bytes_in_flight(spec, p)
+  local stream = stream_k(spec)
+  local chunks = resident(spec, p) and stream.latent_width // 64 or 1
+  return p.warps * p.m_tiles * chunks * work.unit_bytes(stream)
 end
 
 -- A block's tile: the tokens whose keys it makes at once.
@@ -160,7 +167,8 @@ local function tile_work(spec, p, stream, chunks, absorbed_tiles, shared_bytes)
   local matrix = chunks * 4 * (columns // 8 + absorbed_tiles) + columns // 16 * query_tiles
   local unit, after = work.unit_instructions(stream), 5 * (columns + p.query_rows)
   if spec.keys.product == "int8" then
-    unit, weight, after = 45 * p.key_warps - 2 * (columns // 8), 1, folded(spec) and 2.5 * columns + 100 * p.key_warps or 11 * columns
+    unit, weight, after = 45 * p.key_warps - 2 * (columns // 8), 1, 11 * columns
+    if folded(spec) then after = (spec.model.qk_norm and 3 or 2) * columns + 80 * p.key_warps end
   end
   return work.amount(matrix, chunks * (unit + columns // 4 * weight / p.m_tiles) + after, chunks * work.unit_bytes(stream),
     shared_bytes)
@@ -200,7 +208,7 @@ local function work_of(spec, p)
     split_bytes = 2 * model.num_key_value_heads * head_dim * (keys_from.rank * keys_from.latents + values_from.rank * values_from.latents),
     fixed_bytes = (chunks * columns + value_chunks * head_dim) * 64 * weight_bytes * model.num_key_value_heads,
     partial_bytes = work.partial_bytes(model),
-    bytes_in_flight = p.warps * p.m_tiles * work.unit_bytes(keys_from),
+    bytes_in_flight = bytes_in_flight(spec, p),
     registers = math.max(72 + p.m_tiles * (columns // 2 // p.key_warps + absorbed_tiles * 4 + 12), 64 + p.value_tiles * (head_dim // 4 + 16)) +
       (spec.queries == "many" and 60 or 0),
     step_tokens = block_tile(p),
@@ -234,7 +242,7 @@ return {
      depends_on = "queries, query heads of a KV head, columns of K, and shared memory"},
     {name = "key_warps", values = {1, 2}, default = 1,
      doc = "warps that share the columns of K of a tile: less shared memory read for a tile, codes unpacked by each"},
-    {name = "stages", values = {2, 3, 4}, default = 3, doc = "pieces of Wk under way or in use",
+    {name = "stages", values = {2, 3, 4}, default = 3, doc = "pieces of Wk that the ring in shared memory holds",
      depends_on = "queries and shared memory"},
     {name = "stage_steps", values = {2, 4}, default = 4, doc = "16-channel steps in such a piece",
      depends_on = "the columns of K that are rematerialized"},
@@ -242,7 +250,7 @@ return {
      doc = "the most tokens of one block (at once, with many queries); a multiple of its tile of 16 * m_tiles * warps",
      depends_on = "queries, query heads of a KV head, columns of K, and shared memory"},
     {name = "query_rows", values = {8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128}, default = 8,
-     doc = "rows of a block: a query and one of its heads each",
+     doc = "rows of a block; a row is a query and one of its heads",
      depends_on = "queries, query heads of a KV head, columns of K, and shared memory"},
     {name = "value_tiles", values = {1, 2, 4}, default = 1,
      doc = "tiles of 8 rows that read the values together: less dequantizing, more registers",
@@ -252,12 +260,15 @@ return {
   constraints = {
     {text = "split_tokens must be a multiple of 16 * m_tiles * warps / key_warps",
      check = function(_, p) return p.split_tokens % block_tile(p) == 0 end},
-    {text = "key_warps must be 1 unless scores are made straight from codes (kernels.md) and the rotary pairs are a multiple of 32",
-     check = function(spec, p) return p.key_warps == 1 or folded(spec) and spec.keys.pair_columns % 32 == 0 end},
+    {text = "key_warps must be 1 unless scores are made straight from codes (kernels.md), keys are not normalized, and the " ..
+       "rotary pairs are a multiple of 32",
+     check = function(spec, p)
+       return p.key_warps == 1 or folded(spec) and not spec.model.qk_norm and spec.keys.pair_columns % 32 == 0
+     end},
     {text = "m_tiles * (columns of K, and with absorbed dimensions query_rows) / key_warps must be at most 256, or accumulators do " ..
        "not fit into registers",
      check = function(spec, p) return p.m_tiles * columns(spec, p) <= 256 * p.key_warps end},
-    {text = "16 warps leave registers for m_tiles * (columns of K, ...) / key_warps of at most 64",
+    {text = "with 16 warps, m_tiles * (columns of K, ...) / key_warps must be at most 64, or accumulators do not fit into registers",
      check = function(spec, p) return p.warps < 16 or p.m_tiles * columns(spec, p) <= 64 * p.key_warps end},
     {text = "query_rows must be a multiple of 8 * value_tiles",
      check = function(_, p) return p.query_rows % (8 * p.value_tiles) == 0 end},
@@ -282,6 +293,7 @@ return {
       -- kernel must touch little else than its operands. Many queries are bound by their matrix work, and their
       -- partial results stay in L2, so an idle GPU would cost more than partial results do.
       partial_share = spec.queries == "many" and 0.5 or 0.047,
+      bytes_in_flight = bytes_in_flight(spec, p),
       partial_dims = partial_dims(spec),
       folded = folded(spec),
       integer_values = integer_values(spec),

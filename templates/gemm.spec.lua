@@ -1,9 +1,14 @@
 -- gemm: computes y = x W with packed W, for the unfused pipeline (gemm.cu.lt).
+local variant = ... -- "kv": W is Wk or Wv of a KV cache, in gemm_kv; nil: a matrix of the unfused pipeline
+
+-- The type of W.
+local function weights_of(spec)
+  return variant and spec.kv_weights_layout.matrices[1].type or spec.weights
+end
 
 -- The size of gemm.cu.lt's shared memory, in bytes. The kernel asserts the same size.
 local function shared_bytes(spec, p)
-  local narrow = spec.weights == "int8" or spec.weights == "e4m3"
-  local ring = p.stages * 64 * (2 * p.rows + (narrow and 1 or 2) * p.cols)
+  local ring = p.stages * 64 * (2 * p.rows + work.weight_bytes(weights_of(spec)) * p.cols)
   return math.max(ring, p.rows * p.cols * 2)
 end
 
@@ -17,7 +22,7 @@ end
 
 -- Where K and V have different latents, the numbers are means: over both launches, or over the blocks of both.
 local function work_of(spec, p)
-  local weights, streams = spec.weights, (spec.accumulator or spec.layout).streams
+  local weights, streams = weights_of(spec), (spec.accumulator or spec.layout).streams
   local kv_width, weight_bytes = spec.model.num_key_value_heads * spec.model.head_dim, work.weight_bytes(weights)
   local k, v = product(streams[1], kv_width, p), product(streams[#streams], kv_width, p)
   local depth = (k.columns * k.depth + v.columns * v.depth) / (k.columns + v.columns)
@@ -81,6 +86,7 @@ return {
       shared_bytes = shared_bytes(spec, p),
       rows = p.rows,
       cols = p.cols,
+      weights = weights_of(spec),
     }
   end,
   work = work_of,

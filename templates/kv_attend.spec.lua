@@ -44,6 +44,11 @@ local function shared_map(spec, p)
   return map, at
 end
 
+-- Bytes of the cache that a block has under way: those of all stages of its rings but the one in use.
+local function bytes_in_flight(spec, p)
+  return (p.stages - 1) * p.slice * 2 * ELEMENT_BYTES * spec.model.head_dim * p.warps // row_warps(spec, p)
+end
+
 -- Instructions that widen an operand of 16 by 16 e4m3 elements, two words a lane (lib/e4m3.cuh).
 local function widening(spec)
   local converts = spec.dtype == "f16" and tonumber(spec.arch:match("%d+")) >= 89
@@ -69,7 +74,7 @@ local function work_of(spec, p)
     window = model.sliding_window,
     token_bytes = row_bytes * model.num_key_value_heads,
     partial_bytes = work.partial_bytes(model),
-    bytes_in_flight = (p.stages - 1) * p.slice * row_bytes * p.warps // shared_by,
+    bytes_in_flight = bytes_in_flight(spec, p),
     registers = 72 + tiles * (head_dim // 4 + p.slice // 4 + head_dim // 8),
     step_tokens = p.warps // shared_by * p.slice,
     pass_rows = tiles * 8,
@@ -136,6 +141,7 @@ return {
       row_warps = row_warps(spec, p),
       pass_tiles = pass_tiles(spec, p),
       query_rows = query_rows(spec, p),
+      bytes_in_flight = bytes_in_flight(spec, p),
       score_scale = LOG2_E * spec.model.attention_scale,
       element_bytes = ELEMENT_BYTES,
     }

@@ -74,14 +74,13 @@ static void bound(const ceilings *best, roofline_limit *limit)
     limit->seconds = memory >= matrix ? memory : matrix;
 }
 
-void roofline_append(const layer_shape *p, const roofline_layer *t, const roofline_load *s,
-                     const ceilings *best, roofline_limit *limit)
+void roofline_append(const layer_shape *p, const roofline_load *s, const ceilings *best,
+                     roofline_limit *limit)
 {
     const bool of_x = p->method == LAYER_X || p->method == LAYER_X_CL;
     const double tokens = (double)s->batch * s->queries, width = (double)p->hidden_size;
     const double columns = of_x ? (p->rotation ? width : 0) : (double)p->rank_k + p->rank_v;
-    limit->bytes =
-        tokens * (2 * width + s->page_bytes_per_token) + width * columns * (is_narrow(t) ? 1 : 2);
+    limit->bytes = tokens * (2 * width + s->page_bytes_per_token) + 2 * width * columns;
     limit->flops = 2 * tokens * width * columns;
     bound(best, limit);
 }

@@ -32,8 +32,9 @@ void roofline(const layer_shape *shape, const roofline_layer *layer, bool kv, co
               const ceilings *best, roofline_limit *limit);
 
 /* The limit of appending `queries` tokens to each sequence: it reads activations, writes codes and scales,
- * and computes the projection where the method has one. */
-void roofline_append(const layer_shape *shape, const roofline_layer *layer, const roofline_load *load,
-                     const ceilings *best, roofline_limit *limit);
+ * and computes the projection where the method has one. The projection has 16-bit weights, whatever the
+ * type of the others is. */
+void roofline_append(const layer_shape *shape, const roofline_load *load, const ceilings *best,
+                     roofline_limit *limit);
 
 #endif

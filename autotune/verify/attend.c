@@ -136,7 +136,7 @@ static void compare_query(const verify_state *v, const double *expected, const d
     for (size_t h = 0; h < heads; h++) {
         double got = (double)lse[h];
         bool same = got == expected_lse[h] || (isnan(got) && isnan(expected_lse[h])); /* -inf, NaN */
-        double difference = same ? 0 : fabs(got - expected_lse[h]);
+        double difference = same ? 0 : fabs(got - expected_lse[h]) / fmax(1, fabs(expected_lse[h]));
         if (!(difference <= part->lse_error))
             part->lse_error = isnan(difference) ? INFINITY : difference;
     }

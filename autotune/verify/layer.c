@@ -88,6 +88,8 @@ xq_status verify_layer_create(const verify_state *v, int implementation, int lay
     const case_spec *s = &v->spec;
     bool kv = verify_is_kv(implementation), latent = s->latent && !kv,
          factored = latent || (s->rotated && !kv);
+    /* The projections of KV caches have 16 bits whatever the type of the other weights is. */
+    rounding_type type = kv && s->weights != ROUNDING_BF16 ? ROUNDING_F16 : s->weights;
     int dkv = s->kv_heads * s->head_dim;
     int rows_k = latent ? s->rank_k / s->groups_k : s->hidden,
         rows_v = latent ? s->rank_v / s->groups_v : s->hidden;
@@ -97,8 +99,8 @@ xq_status verify_layer_create(const verify_state *v, int implementation, int lay
     out->layer.latents_k = latent ? s->groups_k : 1;
     out->layer.latents_v = latent ? s->groups_v : 1;
     const float *source_k = factored ? w->ak : w->wk, *source_v = factored ? w->av : w->wv;
-    out->wk = rounded(s->weights, source_k, rows_k, out->layer.inner_k, dkv);
-    out->wv = rounded(s->weights, source_v, rows_v, out->layer.inner_v, dkv);
+    out->wk = rounded(type, source_k, rows_k, out->layer.inner_k, dkv);
+    out->wv = rounded(type, source_v, rows_v, out->layer.inner_v, dkv);
     out->layer.wk = out->wk;
     out->layer.wv = out->wv;
     if (!out->wk || !out->wv)

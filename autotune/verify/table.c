@@ -46,7 +46,7 @@ static const struct axis_row axes[VERIFY_AXES] = {
     [AXIS_WEIGHTS] = {"weights",
                       SECTION_TOP,
                       VERIFY_CORE,
-                      {{"f16", "", {0}},
+                      {{"f16", "\"weights\": \"f16\"", {0}},
                        {"bf16", "\"weights\": \"bf16\"", {0}},
                        {"int8", "\"weights\": \"int8\"", {0}},
                        {"e4m3", "\"weights\": \"e4m3\"", {0}}}},

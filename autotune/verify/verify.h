@@ -23,8 +23,9 @@
 extern const char *const verify_implementation_names[VERIFY_IMPLEMENTATIONS];
 
 /* The largest error allowed in the output of a query: relative, L2. The query's log-sum-exp may be off by
- * twice as much, absolute. docs/verify.md derives each bound. `bf16` says that activations are bf16;
- * `merged` says that the result is merged from two parts; `logit_scale` comes from verify_logit_scale. */
+ * twice as much: absolute, or relative if it is above 1. docs/verify.md derives each bound. `bf16` says
+ * that activations are bf16; `merged` says that the result is merged from two parts; `logit_scale` comes
+ * from verify_logit_scale. */
 double verify_bound(xq_implementation implementation, bool bf16, rounding_type weights, bool merged,
                     double logit_scale);
 
@@ -48,7 +49,7 @@ typedef struct verify_part {
     verify_outcome outcome;
     double bound;      /* largest allowed out_error; lse_error may be twice as large */
     double out_error;  /* relative L2 error of the worst query */
-    double lse_error;  /* absolute error of the worst head */
+    double lse_error;  /* of the worst head: absolute, or relative if the log-sum-exp is above 1 */
     char message[400]; /* why the part has not passed */
 } verify_part;
 

@@ -382,7 +382,7 @@ static void open_layer(host *h, sources *s, int layer)
     host_layer *l = &h->layers[layer];
     const format *f = &h->formats->layer[layer];
     const size_t rows = (size_t)h->capacity, dkv = (size_t)dkv_of(h);
-    round_weights(h, l, f, sources_layer(s, layer), sources_type(s));
+    round_weights(h, l, f, sources_layer(s, layer), f->weights);
     for (int i = 0; i < f->streams; i++)
         l->quantizer[i] = f->stream[i].quantizer;
     if (f->feedback)

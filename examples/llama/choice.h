@@ -23,7 +23,7 @@ typedef struct choice {
         first_bits;     /* bits of the first layers; in cross-layer methods the last of them is the base */
     const char *widths; /* the last option given of --bits, --first-* and --layer-bits, or NULL */
     const char *layer_bits; /* "4,4,3,...": bits of each layer, replacing the fields above; or NULL */
-    const char *weights;    /* type of the projections */
+    const char *weights;    /* type of the projections; NULL: the default of each layer's spec */
     const char *prepared;   /* path of a file that `xq prepare` wrote, or NULL */
     cJSON *cache;           /* keys of a spec's cache as given: group, axis_k, ... */
 } choice;

@@ -118,7 +118,10 @@ static char *layer_spec(const config *c, const choice *wanted, const format *f, 
         adopt_prepared(cache, wanted, xq_prepared_layer_spec(prepared, layer), layer);
     cJSON_AddItemToObject(spec, "model", model_object(c, layer));
     cJSON_AddItemToObject(spec, "cache", cache);
-    cJSON_AddStringToObject(spec, "weights", wanted->weights);
+    /* By default the layers before a base layer have f16 weights, as those after it have. */
+    const char *weights = wanted->weights ? wanted->weights : f->method != wanted->method ? "f16" : NULL;
+    if (weights)
+        cJSON_AddStringToObject(spec, "weights", weights);
     cJSON_AddStringToObject(spec, "queries", "many");
     return complete(context, spec);
 }
@@ -170,6 +173,8 @@ static void read_spec(format *f, sizes *s)
         to->quantizer = read_quantizer(cache, item, false);
         to->width = number(item, "latents") * number(item, "rank");
     }
+    snprintf(f->weights, sizeof f->weights, "%s",
+             cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "weights")));
     f->feedback = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "feedback"));
     f->rotated = f->method == CACHE_X && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cache, "rotation"));
     *s = (sizes){.page_bytes = number(layout, "page_bytes"),

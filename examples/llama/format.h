@@ -22,7 +22,8 @@ typedef struct format {
     bool latent;  /* methods latent and latent-cl: activations are projected before they are cached */
     bool rotated; /* method x with rotation: activations are multiplied by uk before they are cached */
     bool feedback;
-    char *spec; /* completed spec; NULL for f32 and kivi. For fp16 only the model in it matters. */
+    char weights[8]; /* type of the projections that rematerialize, where there is a quantized cache */
+    char *spec;      /* completed spec; NULL for f32 and kivi. For fp16 only the model in it matters. */
     int streams;
     format_stream stream[2];
     xq_quantizer accumulator; /* quantizer of the accumulator, for cross-layer methods */

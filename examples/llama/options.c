@@ -27,7 +27,8 @@ static const char help[] =
     "  --accumulator-bits B, --page N\n"
     "                         the same as for xq's specs\n"
     "  --set cache.KEY=JSON   any other key of a spec's cache\n"
-    "  --weights TYPE         type of the projections that rematerialize: f16 (default), bf16, int8, e4m3\n"
+    "  --weights TYPE         type of the projections that rematerialize: f16, bf16, int8, e4m3\n"
+    "                         (the default of specs)\n"
     "  --prepared FILE        file that `xq prepare` wrote; latent methods and rotated x need it\n"
     "  --device NAME          host (default): the kernels' arithmetic on the CPU; sim, cuda, auto: the "
     "kernels\n"
@@ -335,7 +336,6 @@ void options_read(options *o, int count, char **arguments)
                               .bits = 4,
                               .first_layers = FIRST_LAYERS_AUTO,
                               .first_bits = 4,
-                              .weights = "f16",
                               .cache = cJSON_CreateObject()}};
     if (count < 2 || strcmp(arguments[1], "--help") == 0) {
         fputs(help, count < 2 ? stderr : stdout);

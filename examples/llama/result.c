@@ -25,7 +25,7 @@ static cJSON *cache_json(const options *o, const session *s, const result *r)
     if (c->prepared)
         cJSON_AddStringToObject(json, "prepared", c->prepared);
     if (c->method >= CACHE_X)
-        cJSON_AddStringToObject(json, "weights", c->weights);
+        cJSON_AddStringToObject(json, "weights", s->formats->layer[0].weights);
     return json;
 }
 

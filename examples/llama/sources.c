@@ -11,7 +11,7 @@ struct sources {
     xq_context *context;
     xq_prepared *prepared;
     xq_weights *layer;
-    bool packed; /* the prepared file holds packed weights of the type that is asked for */
+    const char *packed; /* type of the prepared file's packed weights; NULL: it has none */
 };
 
 xq_prepared *prepared_open(const choice *wanted, const config *c, xq_context *context)
@@ -40,7 +40,7 @@ sources *sources_make(const model *m, const formats *f, const choice *wanted, xq
     s->layer = room((size_t)f->layers, sizeof *s->layer);
     if (prepared) {
         check(context, xq_prepared_query(prepared, &info), wanted->prepared);
-        s->packed = info.weights && strcmp(info.weights, wanted->weights) == 0;
+        s->packed = info.weights;
     }
     return s;
 }
@@ -50,11 +50,6 @@ void sources_free(sources *s)
     xq_prepared_close(s->prepared);
     free(s->layer);
     free(s);
-}
-
-const char *sources_type(const sources *s)
-{
-    return s->choice->weights;
 }
 
 const xq_weights *sources_layer(sources *s, int layer)
@@ -85,7 +80,7 @@ const void *sources_packed(sources *s, xq_plan *plan, int layer)
 {
     const void *packed = NULL;
     size_t bytes;
-    if (s->packed)
+    if (s->packed && strcmp(s->packed, s->formats->layer[layer].weights) == 0)
         check(s->context, xq_prepared_packed(s->prepared, plan, layer, &packed, &bytes),
               s->choice->prepared);
     return packed;

@@ -19,15 +19,12 @@ sources *sources_make(const model *m, const formats *f, const choice *wanted, xq
                       xq_prepared *prepared);
 void sources_free(sources *s);
 
-/* The type of packed weights, as the command line gives it. */
-const char *sources_type(const sources *s);
-
 /* A layer's matrices, not rounded to the type of packed weights. They are valid until the sources are
  * freed. */
 const xq_weights *sources_layer(sources *s, int layer);
 
-/* A layer's packed weights for a plan, if the prepared file has them in the type that the command line asks
- * for; else NULL. */
+/* A layer's packed weights for a plan, if the prepared file has them in the type of the layer's
+ * format; else NULL. */
 const void *sources_packed(sources *s, xq_plan *plan, int layer);
 
 #endif

@@ -48,11 +48,12 @@ static inline int plan_class(int64_t size)
 
 struct plan_attention {
     /* Stated by the image: */
-    int64_t query_rows;   /* query rows of a block: queries times the query heads of a KV head */
-    int64_t absorb_rows;  /* query rows of a block of absorb; must equal query_rows */
-    int64_t tile_tokens;  /* a split is a multiple of this */
-    int64_t split_tokens; /* the longest split */
-    double partial_share; /* the most that partial results may add to the bytes that attention reads */
+    int64_t query_rows;      /* query rows of a block: queries times the query heads of a KV head */
+    int64_t absorb_rows;     /* query rows of a block of absorb; must equal query_rows */
+    int64_t tile_tokens;     /* a split is a multiple of this */
+    int64_t split_tokens;    /* the longest split */
+    int64_t bytes_in_flight; /* bytes of the cache that a block of `attend` has under way */
+    double partial_share;    /* the most that partial results may add to the bytes that attention reads */
     /* Made when the image is opened: */
     kernel *attend;      /* attend, kv_attend or kv_attend_e4m3; NULL: the plan has none */
     kernel *absorb;      /* NULL where no columns of K are absorbed */

@@ -15,7 +15,7 @@
 #include "plan_kernels.h"
 
 /* Increases whenever the contents of an image, or their meaning, change. */
-enum { PLAN_IMAGE_VERSION = 5 };
+enum { PLAN_IMAGE_VERSION = 6 };
 
 /* The contents of an image other than the numbers in `struct xq_plan`. */
 struct plan_code {

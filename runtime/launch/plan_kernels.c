@@ -87,6 +87,8 @@ static_assert(sizeof others / sizeof others[0] == PLAN_KERNELS, "one for each");
 
 static const char *other_family(xq_implementation implementation, int which)
 {
+    if (which == PLAN_GEMM && shape_is_kv(implementation))
+        return "gemm_kv";
     return which == PLAN_KV_APPEND && implementation == XQ_FP8_KV ? "kv_append_e4m3" : others[which].family;
 }
 
@@ -123,7 +125,7 @@ void plan_constants(xq_plan *p, struct plan_constant out[PLAN_CONSTANTS])
         {PLAN_KEY_NORMS, "tile_tokens", &p->key_norms_tokens},
         {PLAN_MERGE, "rows", &p->merge_rows},
     };
-    enum { OTHERS = sizeof others_constants / sizeof others_constants[0] };
+    enum { OTHERS = sizeof others_constants / sizeof others_constants[0], OWN_CONSTANTS = 5 };
     memcpy(out, others_constants, sizeof others_constants);
     for (int i = 0; i < PLAN_ATTENTIONS; i++) {
         struct plan_attention *a = &p->attention[i / PLAN_VARIANTS][i % PLAN_VARIANTS];
@@ -131,11 +133,13 @@ void plan_constants(xq_plan *p, struct plan_constant out[PLAN_CONSTANTS])
             {PLAN_ATTEND + i, "query_rows", &a->query_rows},
             {PLAN_ATTEND + i, "tile_tokens", &a->tile_tokens},
             {PLAN_ATTEND + i, "split_tokens", &a->split_tokens},
+            {PLAN_ATTEND + i, "bytes_in_flight", &a->bytes_in_flight},
             {PLAN_ABSORB + i, "query_rows", &a->absorb_rows},
         };
-        memcpy(&out[OTHERS + 4 * i], own, sizeof own);
+        static_assert(sizeof own == OWN_CONSTANTS * sizeof *own, "one place for each");
+        memcpy(&out[OTHERS + OWN_CONSTANTS * i], own, sizeof own);
     }
-    static_assert(OTHERS + 4 * PLAN_ATTENTIONS == PLAN_CONSTANTS, "one place for each");
+    static_assert(OTHERS + OWN_CONSTANTS * PLAN_ATTENTIONS == PLAN_CONSTANTS, "one place for each");
 }
 
 /* Leaves out merge, and dequantize in fused plans, because these kernels belong to calls of their own. */

@@ -46,7 +46,7 @@ struct plan_constant {
     const char *name;
     int64_t *value;
 };
-enum { PLAN_CONSTANTS = 12 + 4 * PLAN_ATTENTIONS };
+enum { PLAN_CONSTANTS = 12 + 5 * PLAN_ATTENTIONS };
 
 /* All numbers of all kernels that a plan can have. */
 void plan_constants(xq_plan *plan, struct plan_constant out[PLAN_CONSTANTS]);

@@ -123,7 +123,7 @@ case $DEVICE in
 sim*) ;;
 *)
     # These comparisons show the effect of grouped latents, 8-bit weights and several queries.
-    for options in "--groups 8" "--weights e4m3" "--groups 8 --weights int8" "--queries 8"; do
+    for options in "--groups 8,1" "--groups 1" "--weights f16" "--queries 8"; do
         # shellcheck disable=SC2086
         run "compare-llama-3.1-8b-latent$(echo "$options" | tr -d ' ')" compare --model llama-3.1-8b --synthetic \
             --method latent --bits 4 --tokens 8192 --device "$DEVICE" $options
@@ -131,8 +131,7 @@ sim*) ;;
     # Attention of other libraries on the same GPU, if Python has PyTorch.
     if python3 -c 'import torch' 2>/dev/null; then
         run_program peers python3 -B "$here/peers.py" --xq "$here/bin/xq" --device "$DEVICE" --tokens 1024,8192,32768 --batch 1,8
-        run_program peers-groups-8-int8 python3 -B "$here/peers.py" --xq "$here/bin/xq" --device "$DEVICE" \
-            --tokens 4096 --batch 4 --option=--groups=8 --option=--weights=int8
+        run_program peers-4096x4 python3 -B "$here/peers.py" --xq "$here/bin/xq" --device "$DEVICE" --tokens 4096 --batch 4
     else
         say peers "left out: python3 has no torch"
     fi

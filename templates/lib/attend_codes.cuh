@@ -1,14 +1,14 @@
 // K of attend's score stage as a product of integers: codes as they are cached, times int8 weights, on the matrix
 // units.
 //
-// A value of the cache is s c + m, where c is its code and s and m are the scale and the offset of the code's group. So
-// for a group of channels j of one token, and one column of Wk,
+// A value of the cache is s c + m, where c is its code, counted from the middle of the range of codes, and s and m are
+// the scale and the offset of the code's group. So for a group of channels j of one token, and one column of Wk,
 //
 //   sum over j of (s c_j + m) w_j  =  s * (sum over j of c_j w_j)  +  m * (sum over j of w_j)
 //
 // The first sum is exact in 32-bit integers. The second depends on the weights alone, and is packed beside them
 // (wk.sums). Scales and offsets are applied once for a group, to the accumulators; the scale of a column comes later
-// (attend_keys.cuh).
+// (attend_keys.cuh). The operands are codes times unit_codes::SIGNED_UNIT, a power of two.
 #ifndef XQ_LIB_ATTEND_CODES_CUH
 #define XQ_LIB_ATTEND_CODES_CUH
 
@@ -17,39 +17,35 @@
 #include "ptx_matrix.cuh"
 #include "weights.cuh"
 
-// Conversion to f32 of a sum over CHANNELS channels of integers up to LARGEST times int8 weights. If the sum is known
-// to stay below 2^22, it starts at the bits of the f32 number 1.5 * 2^23. An integer added to these bits adds the same
-// integer to the number, so the bits of the sum are those of an f32, and no conversion is needed.
-template <int LARGEST, int CHANNELS> struct code_sum {
-    static constexpr bool BIASED = LARGEST * 127.0 * CHANNELS < (1 << 22);
+// Conversion to f32 of a sum over CHANNELS channels of signed bytes times int8 weights. If the sum is known to stay
+// below 2^22, it starts at the bits of the f32 number 1.5 * 2^23. An integer added to these bits adds the same integer
+// to the number, so the bits of the sum are those of an f32, and no conversion is needed.
+template <int CHANNELS> struct code_sum {
+    static constexpr bool BIASED = 128.0 * 127.0 * CHANNELS < (1 << 22);
     static constexpr int START = BIASED ? 0x4b400000 : 0;
     static constexpr float BIAS = BIASED ? 12582912.0f : 0.0f; // START as f32
 
-    // (the sum + BIAS) * factor + addend, rounded once.
-    static __device__ __forceinline__ float fma(int sum, float factor, float addend)
+    // The sum times a factor, rounded once. `addend` is -BIAS times the factor.
+    static __device__ __forceinline__ float times(int sum, float factor, float addend)
     {
-        return BIASED ? fma_of_bits(sum, factor, addend) : fmaf((float)sum, factor, addend);
+        return BIASED ? fma_of_bits(sum, factor, addend) : (float)sum * factor;
     }
 };
 
-// The scale and the offset of one group of channels, for token rows lane / 4 and lane / 4 + 8 of a tile.
+// The scale of one group of channels, and the value of its middle code (the offset), for token rows lane / 4 and
+// lane / 4 + 8 of a tile.
 template <class S> struct row_params {
     float scale[2], offset[2];
 
-    // Loads the scales and offsets of group `group` of the block's latent, which has `groups` groups. A tile beyond the
-    // run gets zeros. The slots of tokens beyond the sequence are read, too; their scores are never used.
-    template <class W> __device__ __forceinline__ void open(const W &w, int tile, int group, int groups)
+    // Loads the scales and offsets of group `group` of a tile. The slots of tokens beyond the sequence are read, too;
+    // their scores are never used.
+    __device__ __forceinline__ void open(const tile_source<S> &tile, int group)
     {
-        scale[0] = scale[1] = offset[0] = offset[1] = 0;
-        if (tile < w.tiles) {
-            const u8 *record = W::map::tile_records()[tile];
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const float2 params = scale_and_offset<S>(record, w.template latent_of<S>() * groups + group,
-                                                          threadIdx.x % 32 / 4 + 8 * half);
-                scale[half] = params.x;
-                offset[half] = params.y;
-            }
+        for (int half = 0; half < 2; half++) {
+            const float2 params = scale_and_offset<S>(tile.record, group, threadIdx.x % 32 / 4 + 8 * half);
+            scale[half] = params.x;
+            offset[half] = fmaf(params.x, (float)unit_codes<S::BITS>::CENTER, params.y);
         }
     }
 };
@@ -83,11 +79,10 @@ template <class C> struct code_stage {
                   "layout.key_product (gen/layout.lua) says where codes can be operands");
 
     // Adds part `part` of a chunk of 64 channels to A::sums of each tile, for the warp's own columns. With FIRST, which
-    // marks the first stage of a tile, the sums start at starts(tile of 8 columns), one number for each of the lane's
-    // two columns.
-    template <bool FIRST, class A, class F>
+    // marks the first stage of a tile, the sums start at `start`.
+    template <bool FIRST, class A>
     static __device__ __forceinline__ void multiply(A (&a)[M_TILES], const operand (&x)[M_TILES], int part,
-                                                    const u8 *stage, F starts)
+                                                    const u8 *stage, int start)
     {
         const int lane = threadIdx.x % 32, share = threadIdx.x / 32 % C::KEY_WARPS * (OWN_TILES / 2);
 #pragma unroll
@@ -96,8 +91,8 @@ template <class C> struct code_stage {
 #pragma unroll
             for (int m = 0; m < M_TILES; m++) {
                 u32 first[2], second[2];
-                x[m].codes.template bytes<ORDER_K>(first, part * STAGE_STEPS + step);
-                x[m].codes.template bytes<ORDER_K>(second, part * STAGE_STEPS + step + 1);
+                x[m].codes.template signed_bytes<ORDER_K>(first, part * STAGE_STEPS + step);
+                x[m].codes.template signed_bytes<ORDER_K>(second, part * STAGE_STEPS + step + 1);
                 left[m][0] = first[0];
                 left[m][1] = first[1];
                 left[m][2] = second[0];
@@ -114,15 +109,12 @@ template <class C> struct code_stage {
                 second.load(stage + (tile * STAGE_STEPS + step + 1) * STEP_BYTES, lane);
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
-                    [[maybe_unused]] int2 start;
-                    if (FIRST && step == 0)
-                        start = starts(2 * tile + half);
 #pragma unroll
                     for (int m = 0; m < M_TILES; m++) {
                         if (FIRST && step == 0)
-                            mma_u8s8(a[m].sums[2 * n + half], left[m], first.words[half], second.words[half], start);
+                            mma_s8s8(a[m].sums[2 * n + half], left[m], first.words[half], second.words[half], start);
                         else
-                            mma_u8s8(a[m].sums[2 * n + half], left[m], first.words[half], second.words[half]);
+                            mma_s8s8(a[m].sums[2 * n + half], left[m], first.words[half], second.words[half]);
                     }
                 }
             }
@@ -139,8 +131,9 @@ template <class C> struct code_product : code_stage<C> {
     using operand = code_operand<stream>;
     static constexpr int M_TILES = C::M_TILES, KEY_TILES = keys::KEY_TILES, LATENT_WIDTH = stream::LATENT_WIDTH;
     static constexpr int GROUP = stream::GROUP < LATENT_WIDTH ? stream::GROUP : LATENT_WIDTH;
+    static constexpr float UNIT = 1.0f / unit_codes<stream::BITS>::SIGNED_UNIT;
     static constexpr int GROUP_CHUNKS = GROUP / 64, LATENT_GROUPS = (LATENT_WIDTH + GROUP - 1) / GROUP;
-    using sum = code_sum<(1 << stream::BITS) - 1, GROUP>;
+    using sum = code_sum<GROUP>;
 
     // The accumulators of one tile: K over the groups that are complete, and the sums of the current group.
     struct accumulators {
@@ -153,15 +146,13 @@ template <class C> struct code_product : code_stage<C> {
         __device__ __forceinline__ void open(const xq_attend_params &, const work &, int) {}
     };
 
-    // Must be called before each chunk of the block's latent. `tile` is a tile of the run.
-    static __device__ __forceinline__ void begin_chunk(accumulators &a, const work &w, int tile, int chunk)
+    // Must be called before each chunk of the block's latent.
+    static __device__ __forceinline__ void begin_chunk(accumulators &a, const work &w, const tile_source<stream> &tile,
+                                                       int chunk)
     {
         if (chunk % GROUP_CHUNKS != 0)
             return;
-        a.params.open(w, tile, chunk / GROUP_CHUNKS, LATENT_GROUPS);
-#pragma unroll
-        for (int i = 0; i < KEY_TILES * 4; i++)
-            a.sums[i / 4][i % 4] = sum::START;
+        a.params.open(tile, w.template latent_of<stream>() * LATENT_GROUPS + chunk / GROUP_CHUNKS);
     }
 
     // Must be called after each chunk. If the chunk completes a group, K += scale * sums + offset * the weights' sums.
@@ -182,17 +173,20 @@ template <class C> struct code_product : code_stage<C> {
                 for (int i = 0; i < 4; i++) {
                     float &k = a[m].t.k[n][i];
                     k = fmaf(a[m].params.offset[i / 2], i % 2 ? of_weights.y : of_weights.x, k);
-                    k = fmaf(a[m].params.scale[i / 2], sum::fma(a[m].sums[n][i], 1.0f, -sum::BIAS), k);
+                    k = fmaf(a[m].params.scale[i / 2], sum::times(a[m].sums[n][i], UNIT, -sum::BIAS * UNIT), k);
                 }
             }
         }
     }
 
-    // Adds the product of a stage's channels.
-    static __device__ __forceinline__ void multiply_stage(accumulators (&a)[M_TILES], const operand (&x)[M_TILES], int,
-                                                          int part, const u8 *stage, int)
+    // Adds the product of a stage's channels. The first stage of a group starts the sums.
+    static __device__ __forceinline__ void multiply_stage(accumulators (&a)[M_TILES], const operand (&x)[M_TILES],
+                                                          int chunk, int part, const u8 *stage, int)
     {
-        code_stage<C>::template multiply<false>(a, x, part, stage, [](int) { return make_int2(0, 0); });
+        if (chunk % GROUP_CHUNKS == 0 && part == 0)
+            code_stage<C>::template multiply<true>(a, x, part, stage, sum::START);
+        else
+            code_stage<C>::template multiply<false>(a, x, part, stage, sum::START);
     }
 
     static __device__ __forceinline__ void score(const xq_attend_params &p, const work &w,

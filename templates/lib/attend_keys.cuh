@@ -5,15 +5,13 @@
 #ifndef XQ_LIB_ATTEND_KEYS_CUH
 #define XQ_LIB_ATTEND_KEYS_CUH
 
+#include "attend_map.cuh"
 #include "attend_query.cuh"
 #include "attend_work.cuh"
 #include "ptx_matrix.cuh"
 #include "rope.cuh"
 #include "score.cuh"
 #include "weights.cuh"
-
-// QK-norm of K: none, over each head, or over all heads of a token.
-enum key_norm { KEY_NORM_NONE, KEY_NORM_HEAD, KEY_NORM_ROW };
 
 // Accumulators of one 16-token tile, in tiles of 8: columns of K, and the scores that rows have from absorbed
 // dimensions.

@@ -3,24 +3,28 @@
 //   RING           [STAGES][16 * STAGE_STEPS channels x KEY_COLUMNS] weights: a ring of Wk. The absorbed queries follow
 //                  each stage's weights. Once the scores are complete, the next two regions take the place of the ring:
 //     PROBABILITIES  [QUERY_ROWS][SPLIT_TOKENS + 8] f16, or planes of integers
-//     PARTIAL_SUMS   [WARPS][PARTIAL_DIMS][8] f32, or the joint regions
+//     PARTIAL_SUMS   [WARPS][PARTIAL_DIMS][8] f32, or the joint regions; before, with integer probabilities, the scales
+//                    and offsets of the run's tokens, [SPLIT_TOKENS] two f32
 //   SCORES         [KEY_WARPS][SCORE_ROWS][SPLIT_TOKENS + 4] f32: one part for each warp that shares the columns of K
 //   ROW_TURNS      [16][ROW_TURN_STRIDE] (cos, sin)              RoPE of rows within a tile
 //   TILE_TURNS     [WARPS * TURN_TILES][PAIR_COLUMNS] (cos, sin) RoPE between the queries and each tile
 //   QUERY          [QUERY_ROWS][KEY_COLUMNS + 8] f16             in the order of K's columns
 //   RUNNING        [QUERY_ROWS][HEAD_DIM + 4] f32                many queries: output of the block's tokens so far
 //   CONSTANTS      A fragments of the weights' sums, and of the bias
-//   COLUMNS        [KEY_COLUMNS / 2] scales of two columns, [KEY_COLUMNS / 2] starts of their sums,
-//                  [PAIR_COLUMNS / 2] rotations of two pairs between the query and the block's first token, and
-//                  1 / the unit of the scales
+//   BLOCK_TURNS    [PAIR_COLUMNS / 2] rotations of two pairs between the query and the block's first token, and the
+//                  unit of the columns
+//   COLUMNS        [KEY_COLUMNS / 2] factors and addends of two columns' sums (code_sum), then [KEY_COLUMNS / 2] the
+//                  sums of their weights, if keys are normalized
 //   RECORDS        [SPLIT_TOKENS / 16]                           addresses of the split's tile records
 //   STATS          [QUERY_ROWS] f32 each: log-sum-exp and 1 / sum, then the flag of the last block, 16 bytes; many
 //                  queries: the weight of the output accumulated so far; integer probabilities: units and offsets
 //
-// If scores are made directly from sums of codes (attend_folded.cuh), some regions are in fragment order. CONSTANTS and
-// COLUMNS take room only in that case:
+// If scores are made directly from sums of codes (attend_folded.cuh), some regions are in fragment order. CONSTANTS,
+// BLOCK_TURNS and COLUMNS take room only in that case:
 //
-//   ROW_TURNS      [PAIR_COLUMNS / 8][rows lane / 4, and 8 more][32 lanes] (cos, sin) of two pairs
+//   ROW_TURNS      [PAIR_COLUMNS / 8][rows lane / 4, and 8 more][32 lanes] uint4: rotations of two pairs times the
+//                  scales of the columns, in f16
+//   TILE_TURNS     [WARPS * TURN_TILES][PAIR_COLUMNS / 2] (cosines, sines) of two pairs, in f16
 //   QUERY          [QUERY_ROWS / 8][PAIR_COLUMNS / 16, rounded up][32 lanes] uint4
 //   CONSTANTS      [1, or with a bias 2][KEY_COLUMNS / 16][32 lanes] uint4
 //
@@ -38,6 +42,9 @@
 // and int8 weights, which give K in f32 (KEYS_OF_CODES, attend_codes.cuh) or scores directly (SCORES_OF_CODES,
 // attend_folded.cuh).
 enum key_operands { KEYS_OF_VALUES, KEYS_OF_CODES, SCORES_OF_CODES };
+
+// QK-norm of K: none, over each head, or over all heads of a token.
+enum key_norm { KEY_NORM_NONE, KEY_NORM_HEAD, KEY_NORM_ROW };
 
 extern __shared__ __align__(128) u8 shared[];
 
@@ -70,7 +77,8 @@ template <class C> struct attend_map {
     static constexpr int RING = 0, PROBABILITIES = 0;
     static constexpr int RING_END = RING + (RESIDENT ? PIECES : C::STAGES) * STAGE_BYTES;
     // With INTEGER_VALUES, PROBABILITIES has planes for each 8 rows (attend_planes.cuh).
-    static constexpr int PLANE_BYTES = C::SPLIT_TOKENS * (GROUP_HEADS <= 4 ? 16 : 32);
+    static constexpr int PAIR_PLANE_BYTES = GROUP_HEADS <= 4 ? 576 : 1088; // of two tiles; 64 avoid bank conflicts
+    static constexpr int PLANE_BYTES = C::SPLIT_TOKENS / 32 * PAIR_PLANE_BYTES;
     static constexpr int PARTIAL_SUMS =
         PROBABILITIES + (C::INTEGER_VALUES ? ROWS / 8 * PLANE_BYTES : ROWS * PROBABILITY_STRIDE * 2);
     // JOINT: with one query and more warps than chunks, several warps share the channels of a chunk of Z. PARTIAL_SUMS
@@ -89,19 +97,20 @@ template <class C> struct attend_map {
     static constexpr int ROW_TURNS = SCORES + C::KEY_WARPS * SCORE_PART * 4;
     static constexpr int ROW_TURN_BYTES = FOLDED ? C::PAIR_COLUMNS * 128 : C::PAIRS ? 16 * ROW_TURN_STRIDE * 8 : 0;
     static constexpr int TILE_TURNS = ROW_TURNS + ROW_TURN_BYTES;
-    static constexpr int QUERY = TILE_TURNS + WARPS * TURN_TILES * C::PAIR_COLUMNS * 8;
+    static constexpr int QUERY = TILE_TURNS + WARPS * TURN_TILES * C::PAIR_COLUMNS * (FOLDED ? 4 : 8);
     static constexpr int QUERY_BYTES = FOLDED           ? ROWS / 8 * TILE_PAIRS * 512
                                        : C::KEY_COLUMNS ? ROWS * QUERY_STRIDE * 2
                                                         : 0;
     static constexpr int RUNNING = QUERY + QUERY_BYTES;
     static constexpr int CONSTANTS = RUNNING + (C::MANY ? ROWS * RUNNING_STRIDE * 4 : 0);
     static constexpr int CONSTANT_BYTES = C::KEY_COLUMNS / 16 * 512;
-    static constexpr int COLUMNS = CONSTANTS + (FOLDED ? (C::BIAS ? 2 : 1) * CONSTANT_BYTES : 0);
-    static constexpr int RECORDS = COLUMNS + (FOLDED ? C::KEY_COLUMNS * 12 + C::PAIR_COLUMNS * 8 + 16 : 0);
+    static constexpr int BLOCK_TURNS = CONSTANTS + (FOLDED ? (C::BIAS ? 2 : 1) * CONSTANT_BYTES : 0);
+    static constexpr int COLUMNS = BLOCK_TURNS + (FOLDED ? C::PAIR_COLUMNS * 8 + 16 : 0);
+    static constexpr int RECORDS = COLUMNS + (FOLDED && C::NORM != KEY_NORM_NONE ? C::KEY_COLUMNS * 12 : 0);
     static constexpr int STATS = RECORDS + C::SPLIT_TOKENS / 16 * 8;
     static constexpr int BYTES = STATS + ((C::INTEGER_VALUES ? 4 : C::MANY ? 3 : 2) * ROWS + 4) * 4;
 
-    static_assert((PARTIAL_SUMS | SCORES | ROW_TURNS | TILE_TURNS | QUERY | RUNNING | CONSTANTS | COLUMNS | RECORDS |
+    static_assert((PARTIAL_SUMS | SCORES | ROW_TURNS | TILE_TURNS | QUERY | RUNNING | CONSTANTS | BLOCK_TURNS | COLUMNS | RECORDS |
                    STATS) %
                           16 ==
                       0,
@@ -152,13 +161,13 @@ template <class C> struct attend_map {
         return (f16 *)(shared + QUERY) + row * QUERY_STRIDE;
     }
     // The next functions are for scores that are made directly from codes.
-    static __device__ __forceinline__ float4 *row_turn_fragments()
+    static __device__ __forceinline__ uint4 *row_turn_fragments()
     {
-        return (float4 *)(shared + ROW_TURNS);
+        return (uint4 *)(shared + ROW_TURNS);
     }
-    static __device__ __forceinline__ float4 *tile_turn_fragments(int tile)
+    static __device__ __forceinline__ uint2 *tile_turn_fragments(int tile)
     {
-        return (float4 *)(shared + TILE_TURNS) + tile * (C::PAIR_COLUMNS / 2);
+        return (uint2 *)(shared + TILE_TURNS) + tile * (C::PAIR_COLUMNS / 2);
     }
     static __device__ __forceinline__ uint4 *query_fragments(int query_tile)
     {
@@ -168,21 +177,21 @@ template <class C> struct attend_map {
     {
         return (uint4 *)(shared + CONSTANTS + which * CONSTANT_BYTES);
     }
-    static __device__ __forceinline__ float4 *column_scales()
+    static __device__ __forceinline__ float4 *block_turns()
+    {
+        return (float4 *)(shared + BLOCK_TURNS);
+    }
+    static __device__ __forceinline__ float *column_unit()
+    {
+        return (float *)(shared + BLOCK_TURNS + C::PAIR_COLUMNS * 8);
+    }
+    static __device__ __forceinline__ float4 *column_factors()
     {
         return (float4 *)(shared + COLUMNS);
     }
-    static __device__ __forceinline__ int2 *column_starts()
+    static __device__ __forceinline__ float2 *column_weights()
     {
-        return (int2 *)(shared + COLUMNS + C::KEY_COLUMNS * 8);
-    }
-    static __device__ __forceinline__ float4 *block_turns()
-    {
-        return (float4 *)(shared + COLUMNS + C::KEY_COLUMNS * 12);
-    }
-    static __device__ __forceinline__ float *inverse_unit()
-    {
-        return (float *)(shared + COLUMNS + C::KEY_COLUMNS * 12 + C::PAIR_COLUMNS * 8);
+        return (float2 *)(shared + COLUMNS + C::KEY_COLUMNS * 8);
     }
     static __device__ __forceinline__ float *running_row(int row) // many queries
     {
@@ -207,6 +216,11 @@ template <class C> struct attend_map {
     static __device__ __forceinline__ u32 *planes(int query_tile) // integer values
     {
         return (u32 *)(shared + PROBABILITIES + query_tile * PLANE_BYTES);
+    }
+    static __device__ __forceinline__ float2 *token_params() // integer values: scale, offset
+    {
+        static_assert(PARTIAL_SUMS + C::SPLIT_TOKENS * 8 <= SCORES, "the region is as large as any that follows");
+        return (float2 *)(shared + PARTIAL_SUMS);
     }
     static __device__ __forceinline__ float *row_unit() // integer values: the value of 1 in the planes
     {

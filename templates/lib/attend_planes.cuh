@@ -31,21 +31,23 @@ template <class C> struct attend_planes {
     using work = attend_work<C>;
     using stream = typename C::stream_v;
     static constexpr bool TWO_PLANES = work::GROUP_HEADS <= 4;                        // a fragment has two planes
-    static constexpr int FRAGMENTS = TWO_PLANES ? 2 : 4, PAIR_WORDS = FRAGMENTS * 64; // words of two tiles
-    static constexpr float LARGEST = 4294967040.0f;                                   // largest f32 below 2^32
+    static constexpr int FRAGMENTS = TWO_PLANES ? 2 : 4;
+    static constexpr int PAIR_WORDS = map::PAIR_PLANE_BYTES / 4; // of two tiles
+    static constexpr float LARGEST = 4294967040.0f;              // largest f32 below 2^32
     static_assert(stream::AXIS == AXIS_TOKEN && stream::ORDER == ORDER_V && stream::GROUP >= stream::LATENT_WIDTH &&
                       !C::MANY,
                   "attend.spec.lua says where probabilities can be integers");
 
-    // The scale and the offset of token t of the run. Integer zero points are subtracted from codes, and so are no
-    // offsets here.
-    static __device__ __forceinline__ float2 params(const work &w, int t)
+    // Loads the scales and offsets of the run's tokens for all rows (map::token_params). A scale that is not finite
+    // makes the offset NaN. Integer zero points are subtracted from codes, and so are no offsets here. A barrier of the
+    // block must follow.
+    static __device__ __forceinline__ void load_params(const work &w)
     {
-        float2 params =
-            scale_and_offset<stream>(map::tile_records()[t / 16], w.template latent_of<stream>(), t % 16);
-        if constexpr (stream::INTEGER_ZERO)
-            params.y = 0;
-        return params;
+        for (int t = threadIdx.x; t < w.count; t += work::THREADS) {
+            const float2 params =
+                scale_and_offset<stream>(map::tile_records()[t / 16], w.template latent_of<stream>(), t % 16);
+            map::token_params()[t] = make_float2(params.x, fmaf(params.x, 0.0f, stream::INTEGER_ZERO ? 0 : params.y));
+        }
     }
 
     // Rounds a row's products p * s, which are at most `largest`, to planes; a warp's lanes share the tokens.
@@ -80,10 +82,7 @@ template <class C> struct attend_planes {
         for (int pair = begin; pair < end; pair++) {
             unit_codes<stream::BITS> x[2];
             load(x[0], w, pair * 2, chunk, lane);
-            if (pair * 2 + 1 < w.tiles)
-                load(x[1], w, pair * 2 + 1, chunk, lane);
-            else
-                x[1].clear();
+            load(x[1], w, min(pair * 2 + 1, w.tiles - 1), chunk, lane); // tokens beyond the run have zeros in the planes
             uint4 b[FRAGMENTS / 2];
 #pragma unroll
             for (int f = 0; f < FRAGMENTS / 2; f++)
@@ -102,7 +101,7 @@ template <class C> struct attend_planes {
             }
             if constexpr (stream::INTEGER_ZERO) {
                 const u32 first = zero_bytes(w, pair * 2, lane);
-                const u32 second = pair * 2 + 1 < w.tiles ? zero_bytes(w, pair * 2 + 1, lane) : 0;
+                const u32 second = zero_bytes(w, min(pair * 2 + 1, w.tiles - 1), lane);
                 const u32 a[4] = {first, first, second, second};
 #pragma unroll
                 for (int f = 0; f < FRAGMENTS / 2; f++) {

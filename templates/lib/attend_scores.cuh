@@ -36,7 +36,9 @@ template <class C> struct value_product {
         __device__ __forceinline__ void open(const xq_attend_params &, const work &, int) {}
     };
 
-    static __device__ __forceinline__ void begin_chunk(accumulators &, const work &, int, int) {}
+    static __device__ __forceinline__ void begin_chunk(accumulators &, const work &, const tile_source<stream> &, int)
+    {
+    }
     static __device__ __forceinline__ void end_chunk(accumulators (&)[M_TILES], const xq_attend_params &, const work &,
                                                      int)
     {
@@ -141,17 +143,26 @@ template <class C> struct attend_scores {
   private:
     using operands = typename product::operand[M_TILES];
 
-    // Loads chunk `chunk` of the block's latent for a warp's tiles. Tiles beyond the run become zeros.
-    static __device__ __forceinline__ void load_codes(operands &x, const work &w, int first_tile, int chunk)
+    // Where a warp's tiles are, the tiles of the run from `first` on. Those beyond the run are replaced by its last
+    // tile: their scores are not stored.
+    struct places {
+        tile_source<stream_k> tiles[M_TILES];
+
+        __device__ __forceinline__ places(const work &w, int first)
+        {
+#pragma unroll
+            for (int m = 0; m < M_TILES; m++)
+                tiles[m] = w.template source_of<stream_k>(min(first + m, w.tiles - 1));
+        }
+    };
+
+    // Loads chunk `chunk` of the block's latent.
+    static __device__ __forceinline__ void load_codes(operands &x, const work &w, const places &from, int chunk)
     {
         const int lane = threadIdx.x % 32, first_chunk = w.template latent_of<stream_k>() * CHUNKS;
 #pragma unroll
-        for (int m = 0; m < M_TILES; m++) {
-            if (first_tile + m < w.tiles)
-                x[m].load(w.template source_of<stream_k>(first_tile + m), first_chunk + chunk, lane);
-            else
-                x[m].clear();
-        }
+        for (int m = 0; m < M_TILES; m++)
+            x[m].load(from.tiles[m], first_chunk + chunk, lane);
     }
 
     static __device__ __forceinline__ void run_resident(const xq_attend_params &p, const work &w)
@@ -162,9 +173,10 @@ template <class C> struct attend_scores {
             fetch_weights(p, w, piece, piece);
         copy_async_commit();
         operands x[CHUNKS]; // a chunk of the next tiles replaces one that is multiplied
+        places here(w, first);
 #pragma unroll
         for (int chunk = 0; chunk < CHUNKS; chunk++)
-            load_codes(x[chunk], w, first, chunk);
+            load_codes(x[chunk], w, here, chunk);
         copy_async_wait<0>();
         __syncthreads();
         typename product::state state;
@@ -172,26 +184,30 @@ template <class C> struct attend_scores {
 #pragma unroll 1
         for (int first_tile = first; first_tile < w.tiles; first_tile += TILE_TOKENS / 16) {
             typename product::accumulators tiles[M_TILES] = {};
+            const places next(w, first_tile + TILE_TOKENS / 16);
+            const bool more = first_tile + TILE_TOKENS / 16 < w.tiles;
 #pragma unroll
             for (int chunk = 0; chunk < CHUNKS; chunk++) {
-                begin_chunk(tiles, w, first_tile, chunk);
+                begin_chunk(tiles, w, here, chunk);
 #pragma unroll
                 for (int part = 0; part < CHUNK_STAGES; part++)
                     product::multiply_stage(tiles, x[chunk], chunk, part,
                                             shared + (chunk * CHUNK_STAGES + part) * map::STAGE_BYTES, w.rows.count);
-                load_codes(x[chunk], w, first_tile + TILE_TOKENS / 16, chunk);
+                if (more)
+                    load_codes(x[chunk], w, next, chunk);
                 product::end_chunk(tiles, p, w, chunk);
             }
             product::score(p, w, tiles, state, first_tile);
+            here = next;
         }
     }
 
     static __device__ __forceinline__ void begin_chunk(typename product::accumulators (&tiles)[M_TILES], const work &w,
-                                                       int first_tile, int chunk)
+                                                       const places &from, int chunk)
     {
 #pragma unroll
         for (int m = 0; m < M_TILES; m++)
-            product::begin_chunk(tiles[m], w, first_tile + m, chunk);
+            product::begin_chunk(tiles[m], w, from.tiles[m], chunk);
     }
 
     // Computes the scores with a ring, and drains the ring at the end.
@@ -211,13 +227,13 @@ template <class C> struct attend_scores {
         for (int first_tile = first; step < steps; first_tile += TILE_TOKENS / 16) {
             const bool active = first_tile < w.tiles;
             operands next;
-            load_codes(next, w, first_tile, 0);
+            load_codes(next, w, places(w, first_tile), 0); // inactive warps too, because a branch takes registers
             typename product::accumulators tiles[M_TILES] = {};
 #pragma unroll 1
             for (int chunk = 0; chunk < CHUNKS; chunk++) {
                 operands now;
                 if (active)
-                    begin_chunk(tiles, w, first_tile, chunk);
+                    begin_chunk(tiles, w, places(w, first_tile), chunk); // found anew, to take few registers
 #pragma unroll
                 for (int part = 0; part < CHUNK_STAGES; part++, step++, fetched++) {
                     copy_async_wait<STAGES - 2>();
@@ -232,7 +248,7 @@ template <class C> struct attend_scores {
                         for (int m = 0; m < M_TILES; m++)
                             now[m] = next[m];
                         if (chunk + 1 < CHUNKS)
-                            load_codes(next, w, first_tile, chunk + 1);
+                            load_codes(next, w, places(w, first_tile), chunk + 1);
                     }
                     product::multiply_stage(tiles, now, chunk, part, shared + step % STAGES * map::STAGE_BYTES,
                                             w.rows.count);

@@ -30,6 +30,9 @@ template <class C> struct attend_softmax {
     using map = typename C::map;
     using work = attend_work<C>;
     static constexpr bool MASKED = work::MASKED;
+    // FOLDED: scores are dot products, one for each warp that shared the columns. If they take more than a factor to
+    // become exponents, this is done once, in their place.
+    static constexpr bool FINISHED = map::FOLDED && (C::KEY_WARPS > 1 || C::SOFTCAP > 0);
 
     // Tokens that a row does not see get probability 0. With MASKED that is -0, which gives the same products and marks
     // the token as one that the row does not see. Rows that do not exist see nothing. Returns whether a row of the warp
@@ -41,6 +44,10 @@ template <class C> struct attend_softmax {
         // multiply them like the others.
         const int multiplied = C::stream_v::AXIS == AXIS_CHANNEL ? w.tiles * 16 : w.count;
         bool partial = false;
+        if constexpr (C::INTEGER_VALUES) {
+            attend_planes<C>::load_params(w);
+            __syncthreads();
+        }
         for (int row = warp; row < C::QUERY_ROWS; row += C::WARPS) {
             const bool used = row < w.rows.count;
             if constexpr (C::INTEGER_VALUES) {
@@ -70,14 +77,15 @@ template <class C> struct attend_softmax {
             if constexpr (C::ALIBI)
                 slope = C::SLOPES[used ? w.kv_head * work::GROUP_HEADS + w.rows.head(row) : 0];
             auto score = [&](int t) {
+                const float exponent = map::FOLDED && !FINISHED ? score_exponent<C>(scores[t]) : scores[t];
                 if constexpr (C::ALIBI)
-                    return fmaf(slope, (float)(w.token_position(p, t) - position), scores[t]);
+                    return fmaf(slope, (float)(w.token_position(p, t) - position), exponent);
                 else
-                    return scores[t];
+                    return exponent;
             };
             // The score of a token that is read for the first time. A lane reads the same tokens each time.
             auto first_score = [&](int t) {
-                if constexpr (map::FOLDED) { // a dot product for each warp that shared the columns
+                if constexpr (FINISHED) {
                     float product = scores[t];
 #pragma unroll
                     for (int part = 1; part < C::KEY_WARPS; part++)
@@ -146,10 +154,10 @@ template <class C> struct attend_softmax {
             float product = 0;
             if (sees(t)) {
                 const float p = probability(t);
-                const float2 params = planes::params(w, t); // scale, offset
+                const float2 params = map::token_params()[t]; // scale, offset
                 product = p * params.x;
                 sum += p;
-                offsets = fmaf(p, fmaf(params.x, 0.0f, params.y), offsets);
+                offsets = fmaf(p, params.y, offsets);
                 largest = fmaxf(largest, product);
             }
             products[t] = product;

@@ -178,8 +178,26 @@ template <int BITS> struct unit_codes {
         } else {
             u32 even, odd; // codes of pairs 0 and 2, and of pairs 1 and 3: both first members, then both second ones
             split_pairs(even, odd, i);
-            rows[0] = ORDER == ORDER_V ? even : permute_bytes(even, odd, 0x6420);
-            rows[1] = ORDER == ORDER_V ? odd : permute_bytes(even, odd, 0x7531);
+            join_pairs<ORDER>(rows, even, odd);
+        }
+    }
+
+    // The same bytes as signed numbers, (code - CENTER) * SIGNED_UNIT, at most 128 in magnitude. A code is moved to the
+    // high end of its byte; to invert the highest bit there is to subtract CENTER.
+    static constexpr int CENTER = 1 << (BITS - 1), SIGNED_UNIT = BITS <= 8 ? 128 / CENTER : 0;
+    template <unit_order ORDER> __device__ __forceinline__ void signed_bytes(u32 (&rows)[2], int i) const
+    {
+        constexpr u32 signs = 0x80808080, high = 0x01010101 * (256 - SIGNED_UNIT); // bits of the codes
+        if constexpr (BITS == 4) {
+            join_pairs<ORDER>(rows, and_xor(words[i] << 4, high, signs), and_xor(words[i], high, signs));
+        } else if constexpr (BITS == 2) {
+            const u32 word = words[i / 2];
+            join_pairs<ORDER>(rows, and_xor(i % 2 ? word << 2 : word << 6, high, signs),
+                              and_xor(i % 2 ? word : word << 4, high, signs));
+        } else {
+            bytes<ORDER>(rows, i);
+            rows[0] = rows[0] << (8 - BITS) ^ signs;
+            rows[1] = rows[1] << (8 - BITS) ^ signs;
         }
     }
 
@@ -200,6 +218,12 @@ template <int BITS> struct unit_codes {
                 odd |= (high & 2 * each) << 1;
             }
         }
+    }
+
+    template <unit_order ORDER> static __device__ __forceinline__ void join_pairs(u32 (&rows)[2], u32 even, u32 odd)
+    {
+        rows[0] = ORDER == ORDER_V ? even : permute_bytes(even, odd, 0x6420);
+        rows[1] = ORDER == ORDER_V ? odd : permute_bytes(even, odd, 0x7531);
     }
 };
 

@@ -63,13 +63,12 @@ struct xq_append_params {
     XQ_PTR(const xq_half_bits) x;     /* [tokens, d] */
     XQ_PTR(const int) token_sequence; /* [tokens] */
     XQ_PTR(const int) token_position; /* [tokens] */
-    XQ_PTR(const int)
-    append_indptr; /* [batch + 1]; append_channel: sequence i's rows of x, its last tokens */
+    XQ_PTR(const int) append_indptr;  /* [batch + 1]; append_channel: rows of x of a sequence */
     XQ_PTR(xq_byte) pages;
     struct xq_tails tails;
     XQ_PTR(const xq_byte) accumulator; /* pages: cross-layer methods, except at the base layer */
-    struct xq_matrix
-        uk; /* latent, rotated x [d, width of k or x]; latent-cl: Ukv [d, width of x]; else null */
+    /* latent, and rotated x: [d, width of k or x]; latent-cl: Ukv, [d, width of x]; else null */
+    struct xq_matrix uk;
     struct xq_matrix uv;           /* latent [d, width of v] */
     XQ_PTR(const xq_half_bits) fk; /* feedback of k or x (docs/layout.md); null without it */
     XQ_PTR(const xq_half_bits) fv; /* latent: feedback of v */

@@ -77,6 +77,13 @@ __device__ __forceinline__ u32 f16x2_mul(u32 a, u32 b)
     return d;
 }
 
+__device__ __forceinline__ u32 f16x2_neg(u32 a)
+{
+    u32 d;
+    asm("neg.f16x2 %0, %1;" : "=r"(d) : "r"(a));
+    return d;
+}
+
 // Minimum and maximum that keep a NaN.
 __device__ __forceinline__ u32 f16x2_min_nan(u32 a, u32 b)
 {
@@ -177,6 +184,14 @@ __device__ __forceinline__ u32 and_or(u32 a, u32 b, u32 c)
 {
     u32 d;
     asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+// (a & b) ^ c in one instruction; lookup table (0xf0 & 0xcc) ^ 0xaa.
+__device__ __forceinline__ u32 and_xor(u32 a, u32 b, u32 c)
+{
+    u32 d;
+    asm("lop3.b32 %0, %1, %2, %3, 0x6a;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
 }
 

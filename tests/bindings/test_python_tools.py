@@ -42,7 +42,7 @@ class PreparedWeights(unittest.TestCase):
     def test_matrices_and_packed_weights(self):
         with xq.Prepared(context(), self.path) as prepared:
             self.assertEqual((prepared.layers, prepared.prepared_layers, prepared.weights, prepared.base_layer),
-                             (LAYERS, (0, 1, 2), "f16", 0))
+                             (LAYERS, (0, 1, 2), "int8", 0))
             self.assertEqual((prepared.spec["cache"]["rank_k"], prepared.spec["cache"]["rank_v"]), (64, 100))
             matrices = prepared.layer(1)
             self.assertEqual({name: m.shape for name, m in matrices.items()},

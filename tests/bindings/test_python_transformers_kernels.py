@@ -18,8 +18,8 @@ TOKENS = 50
 BOUND = 2e-3  # for kernels against attention in f32, as in tests/examples/test_llama_cache.c
 
 
-def f16(matrix):
-    return torch.from_numpy(xq.simulate_weights(matrix, "f16"))
+def rounded(matrix, weights="f16"):
+    return torch.from_numpy(xq.simulate_weights(matrix, weights))
 
 
 def held(rows, spec, stream):
@@ -40,10 +40,10 @@ def keys_and_values(x, spec, matrices):
     holds them."""
     x = x.half().float()
     if "uv" in matrices:
-        return tuple(by_latent(held(x @ f16(matrices[f"u{name}"]), spec, stream), f16(matrices[f"a{name}"]))
+        return tuple(by_latent(held(x @ rounded(matrices[f"u{name}"]), spec, stream), rounded(matrices[f"a{name}"], spec["weights"]))
                      for stream, name in enumerate("kv"))
-    rows = held(x @ f16(matrices["uk"]), spec, 0)
-    return rows @ f16(matrices["ak"]), rows @ f16(matrices["av"])
+    rows = held(x @ rounded(matrices["uk"]), spec, 0)
+    return rows @ rounded(matrices["ak"], spec["weights"]), rows @ rounded(matrices["av"], spec["weights"])
 
 
 def attention(decoder, layer, x, spec, matrices):

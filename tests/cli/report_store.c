@@ -22,27 +22,37 @@ const char *report_source(void)
     return source;
 }
 
-/* Returns the default parameters of attend on an RTX 4090, with these changes. The text stays valid until
- * the sixteenth call after this one. */
+/* The parameters of attend on an RTX 4090 (gen_space). They belong to this file. */
+static const cJSON *space_of_attend(void)
+{
+    static cJSON *root;
+    error err = ERROR_INIT;
+    char *completed = NULL, *space = NULL;
+    if (root)
+        return root;
+    cr_assert_eq(gen_complete_with(generator(), REPORT_SPEC, &(const gen_completion){.arch = "sm_89"},
+                                   &completed, &err),
+                 XQ_OK, "%s", err.message);
+    cr_assert_eq(gen_space(generator(), completed, "attend", &space, &err), XQ_OK, "%s", err.message);
+    root = cJSON_Parse(space);
+    free(completed);
+    free(space);
+    return root;
+}
+
+int report_candidates(void)
+{
+    return (int)generator_number(space_of_attend(), "combinations.valid");
+}
+
+/* Returns the default parameters of attend, with these changes. The text stays valid until the sixteenth
+ * call after this one. */
 static const char *parameters(const char *changes)
 {
-    static cJSON *chosen;
     static char texts[16][512];
     static unsigned next;
-    error err = ERROR_INIT;
-    if (!chosen) {
-        char *completed = NULL, *space = NULL;
-        cr_assert_eq(gen_complete_with(generator(), REPORT_SPEC, &(const gen_completion){.arch = "sm_89"},
-                                       &completed, &err),
-                     XQ_OK, "%s", err.message);
-        cr_assert_eq(gen_space(generator(), completed, "attend", &space, &err), XQ_OK, "%s", err.message);
-        cJSON *root = cJSON_Parse(space);
-        chosen = cJSON_DetachItemFromObject(root, "chosen");
-        cJSON_Delete(root);
-        free(completed);
-        free(space);
-    }
-    cJSON *all = cJSON_Duplicate(chosen, 1), *set = cJSON_Parse(changes), *item;
+    cJSON *all = cJSON_Duplicate(cJSON_GetObjectItem(space_of_attend(), "chosen"), 1),
+          *set = cJSON_Parse(changes), *item;
     while ((item = cJSON_DetachItemFromArray(set, 0))) {
         char name[64];
         snprintf(name, sizeof name, "%s", item->string);

@@ -11,6 +11,9 @@ const char *report_source(void);
 
 extern const store_device report_software, report_gpu;
 
+/* The number of valid parameters of attend for this spec on an RTX 4090. */
+int report_candidates(void);
+
 /* A question about the default parameters of attend with these changes, such as {"warps":4}. */
 store_row report_row(const store_device *device, const char *changes);
 

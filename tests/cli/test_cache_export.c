@@ -70,8 +70,8 @@ Test(cache_export, an_export_for_an_architecture_is_what_its_plans_need)
     const struct tuned_result results[] = {
         {.device = "Other", .capability = 90, .multiprocessors = 132, .warps = 4},
         {.device = "Fake GPU 0", .capability = 90, .multiprocessors = 132, .tokens = 256, .warps = 8},
-        {.device = "Fake GPU 0", .capability = 90, .multiprocessors = 132, .parameters = SPLIT(256)},
-        {.device = "Third", .capability = 90, .multiprocessors = 20, .parameters = SPLIT(128)}};
+        {.device = "Fake GPU 0", .capability = 90, .multiprocessors = 132, .parameters = SPLIT(512)},
+        {.device = "Third", .capability = 90, .multiprocessors = 20, .parameters = SPLIT(256)}};
     static const int multiprocessors[] = {132, 131, 20};
     stores_gpu = fake_cuda_use();
     cr_expect_eq(export_and_use(results, 4, multiprocessors, 3), 3 + 4);

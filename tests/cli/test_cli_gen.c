@@ -70,8 +70,8 @@ Test(cli_gen, a_folder_gets_every_family_for_every_arch)
              directory);
     cr_assert_eq(run_gen(arguments), 0, "%s", output);
     cr_assert_str_eq(output, "");
-    static const char *const families[] = {"append",    "attend",    "dequantize", "gemm",
-                                           "kv_append", "kv_attend", "rope"};
+    static const char *const families[] = {"append",  "attend",    "dequantize", "gemm",
+                                           "gemm_kv", "kv_append", "kv_attend",  "rope"};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         for (int a = 0; a < 2; a++) {
             char name[64];
@@ -123,7 +123,8 @@ Test(cli_gen, every_key_of_the_cache_has_an_option)
     expect_option("--model llama-3.1-8b --method x-cl", "cache.method", "\"x-cl\"");
     expect_option(LATENT "--bits 3", "cache.bits", "3");
     expect_option(LATENT "--group 64", "cache.group", "64");
-    expect_option(LATENT "--group row", "cache.group", "1024");
+    expect_option(LATENT "--group row", "cache.group", "128"); /* as wide as a latent */
+    expect_option(LATENT "--group row --groups 8,1", "cache.group", "1024");
     expect_option(LATENT "--axis-k channel", "cache.axis_k", "\"channel\"");
     expect_option(LATENT "--axis-v channel", "cache.axis_v", "\"channel\"");
     expect_option(LATENT "--zero-point integer", "cache.zero_point", "\"integer\"");

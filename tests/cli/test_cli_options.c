@@ -35,7 +35,7 @@ static const struct {
 } commands[] = {
     {"info", "--seed --templates"},
     {"gen", "--device --seed --cache-dir --kernels --no-compile"},
-    {"prepare d", "--model --layer-kind --base --bits --axis-k --axis-v --zero-point --clip "
+    {"prepare d", "--model --layer-kind --base --bits --axis-v --zero-point --clip "
                   "--accumulator-bits --page --dtype "
                   "--queries --device --seed --cache-dir --kernels --no-compile --verbose"},
     {"run", "--base --queries --seed"},
@@ -143,6 +143,9 @@ Test(cli_options, an_option_without_effect_beside_another_is_refused, .timeout =
             "cache export --to d --model llama-3.1-8b --set 'arch=\"sm_80\"'");
     refused(2, "--group: prepared weights depend on it only with", "prepare d --group 64");
     refused(2, "--group: prepared weights depend on it only with", "prepare d --set cache.group=64");
+    refused(2, "--axis-k: prepared weights depend on it only with --pack", "prepare d --axis-k channel");
+    refused(2, "--axis-k: prepared weights depend on it only with --pack",
+            "prepare d --set 'cache.axis_k=\"channel\"'");
     refused(2, "--weights: has no effect without --pack", "prepare d --weights int8");
     refused(2, "--weights: has no effect without --pack", "prepare d --set 'weights=\"int8\"'");
     refused(2,

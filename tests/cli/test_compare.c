@@ -138,6 +138,7 @@ Test(compare, json_has_four_rows_for_each_bit_width_and_small_errors)
         cr_assert_eq(cJSON_IsNumber(cJSON_GetObjectItem(row, "k_scale")), i % 4 == 1);
         cr_assert_eq(cJSON_IsNumber(cJSON_GetObjectItem(row, "v_scale")), i % 4 == 1);
         cr_assert_gt(generator_number(row, "matrix_flops"), 0);
+        cr_assert_gt(generator_number(row, "bytes_in_flight"), 0);
         cr_assert_gt(generator_number(row, "time_us"), generator_number(row, "limit_us"));
     }
     cJSON_Delete(json);
@@ -151,7 +152,7 @@ Test(compare, fused_traffic_is_near_the_least_possible)
     cJSON *json = compare(directory, "");
     const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 3);
     double moved = generator_number(row, "dram_read_bytes") + generator_number(row, "dram_write_bytes");
-    double least = 256 * 2 * (128 + 16) + 2 * (64 + 128) * 128 + 2 * 2 * 256 + 16;
+    double least = 256 * 2 * (128 + 16) + 2 * (64 + 64) * 128 + 2 * 2 * 256 + 16; /* weights are f16 */
     cr_assert_eq(generator_number(row, "limit_bytes"), least);
     cr_assert(moved >= least && moved < 1.05 * least, "%g of %g bytes", moved, least);
     cJSON_Delete(json);
@@ -255,7 +256,7 @@ Test(compare, limits_absorb_what_does_not_turn)
 {
     cJSON *json = synthetic_model("\"partial_rotary_factor\": 0.25", "--tokens 400");
     const cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "rows"), 3);
-    double h = 6, k = 64, v = 128; /* keys have a latent for each of two KV heads, values one for both */
+    double h = 6, k = 64, v = 64; /* each of two KV heads has latents of its own */
     double turning = 16, still = 48, tokens = 400;
     cr_assert_eq(generator_number(row, "limit_flops"),
                  2 * k * 2 * turning * tokens + 2 * h * turning * tokens + 2 * h * still * k +
@@ -294,16 +295,17 @@ Test(compare, limits_count_the_pairs_that_queries_see)
 {
     cJSON *json = synthetic("--model smollm2-135m --method latent --tokens 10 --bits 4 --queries 4");
     const cJSON *rows = cJSON_GetObjectItem(json, "rows");
-    /* 9 heads of 64, 3 KV heads, latents of 64 for keys and of 192 for values. There are 7 + 8 + 9 + 10
-     * pairs. K is rematerialized once for all queries, and so is V if that is cheaper than absorbing it. */
-    double pairs = 34, plain = 2 * 9 * 64 * pairs, remat_k = 2 * 64 * 192.0 * 10, remat_v = 3 * remat_k;
-    double absorbed = 2 * 9 * 192 * pairs + 2 * 9 * 192 * 64 * 4;
+    /* 9 heads of 64, 3 KV heads with latents of 64. There are 7 + 8 + 9 + 10 pairs. K is rematerialized
+     * once for all queries, and so is V if that is cheaper than absorbing it. Weights are int8, with
+     * scales. */
+    double pairs = 34, plain = 2 * 9 * 64 * pairs, remat = 2 * 64 * 192.0 * 10;
+    double absorbed = 2 * 9 * 64 * pairs + 2 * 9 * 64 * 64 * 4;
     cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 0), "limit_flops"), 2 * plain);
     cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 3), "limit_flops"),
-                 remat_k + plain + fmin(remat_v + plain, absorbed));
+                 remat + plain + fmin(remat + plain, absorbed));
     cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 3), "queries"), 4);
     cr_assert_eq(generator_number(cJSON_GetArrayItem(rows, 3), "limit_bytes"),
-                 10 * 212 + 4 * (4 * 576 + 4 * 9) + 2 * (64 + 192.0) * 192);
+                 10 * 216 + 4 * (4 * 576 + 4 * 9) + (64 + 64.0) * 192 + 2 * 4 * 192);
     cJSON_Delete(json);
 }
 
@@ -325,7 +327,8 @@ Test(compare, batches_and_synthetic_inputs_work_from_a_seed)
 }
 
 /* Checks that the method error of layer 1 is the same with factors that compare makes and with factors of a
- * prepared file. The file is prepared and used with these options. */
+ * prepared file. The file is prepared and used with these options. Weights are f16, because int8 weights
+ * that are made of a file's f16 matrices are rounded twice. */
 static void prepared_gives_the_same(const char *prepare_options, const char *compare_options)
 {
     const char *directory = model_files(&(struct model_change){0});
@@ -337,7 +340,8 @@ static void prepared_gives_the_same(const char *prepare_options, const char *com
         char prepared[512];
         snprintf(prepared, sizeof prepared, "--prepared %s/w.safetensors", directory);
         cJSON *json = command_json(
-            "compare --device sim --model %s --synthetic %s --tokens 48 --bits 4 --layers 1 --json - %s",
+            "compare --device sim --model %s --synthetic %s --weights f16 --tokens 48 --bits 4 --layers 1 "
+            "--json - %s",
             directory, compare_options, i ? prepared : "");
         errors[i] = generator_number(json, "rows.3.method_rel_err");
         cJSON_Delete(json);

@@ -129,7 +129,7 @@ static void expect_bounds(const char *options, const char *const bounds[4])
 Test(compare_sweep, a_row_is_bound_by_its_largest_part, .timeout = 120)
 {
     expect_bounds("--tokens 32 --bits 4", (const char *const[]){"launches", "launches", "launches", NULL});
-    expect_bounds("--tokens 4096 --batch 8 --bits 8 --page 256",
+    expect_bounds("--tokens 4096 --batch 8 --bits 8 --page 256 --groups 3,1 --weights f16",
                   (const char *const[]){"memory", NULL, NULL, "issue"});
 }
 

@@ -76,7 +76,7 @@ static const char *named(const char *name, const char *suffix)
  * values) and these weights. Vectors such as biases are those of the input. */
 static void check_attention(const char *directory, const char *suffix, const struct layer *layer,
                             const double *xk, const double *xv, const double *wk, const double *wv,
-                            int latents_k, double tolerance)
+                            int latents, double tolerance)
 {
     enum { ROW = LAYER_HEADS * LAYER_DH };
     const int64_t o_shape[3] = {layer->queries, LAYER_HEADS, LAYER_DH};
@@ -90,10 +90,10 @@ static void check_attention(const char *directory, const char *suffix, const str
                           layer->sinks ? to_doubles(layer->sinks, LAYER_HEADS) : NULL};
     const reference_layer projections = {.wk = wk,
                                          .wv = wv,
-                                         .inner_k = LAYER_D / latents_k,
-                                         .inner_v = LAYER_D,
-                                         .latents_k = latents_k,
-                                         .latents_v = 1,
+                                         .inner_k = LAYER_D / latents,
+                                         .inner_v = LAYER_D / latents,
+                                         .latents_k = latents,
+                                         .latents_v = latents,
                                          .bk = vectors[0],
                                          .bv = vectors[1],
                                          .k_norm = vectors[2],
@@ -123,17 +123,16 @@ static void check_attention(const char *directory, const char *suffix, const str
 static void check_dump(const char *directory, const char *suffix, const struct layer *layer, bool latent,
                        double tolerance)
 {
-    const int latents_k = latent ? LAYER_KV : 1; /* by default, each head's keys have their own latent */
-    const int64_t hat_shape[2] = {layer->tokens, LAYER_D}, w_shape[2] = {LAYER_D, LAYER_DKV},
-                  k_shape[2] = {LAYER_D / latents_k, LAYER_DKV};
+    const int latents = latent ? LAYER_KV : 1; /* by default, each KV head has latents of its own */
+    const int64_t hat_shape[2] = {layer->tokens, LAYER_D}, w_shape[2] = {LAYER_D / latents, LAYER_DKV};
     safetensors *file = output(directory);
     /* rank_k, rank_v, dkv and d are all 128. */
     double *xk = read_doubles(file, named(latent ? "lk_hat" : "x_hat", suffix), 2, hat_shape);
     double *xv = read_doubles(file, named(latent ? "lv_hat" : "x_hat", suffix), 2, hat_shape);
-    double *wk = read_doubles(file, named(latent ? "ak" : "wk", suffix), 2, k_shape);
+    double *wk = read_doubles(file, named(latent ? "ak" : "wk", suffix), 2, w_shape);
     double *wv = read_doubles(file, named(latent ? "av" : "wv", suffix), 2, w_shape);
     safetensors_close(file);
-    check_attention(directory, suffix, layer, xk, xv, wk, wv, latents_k, tolerance);
+    check_attention(directory, suffix, layer, xk, xv, wk, wv, latents, tolerance);
     free(xk);
     free(xv);
     free(wk);
@@ -225,6 +224,39 @@ Test(run, every_implementation_is_near_exact_attention)
     check_exact(&layer, "", "--unfused", 2e-2);
     check_exact(&layer, "", "--fp16-kv", 2e-3);
     check_exact(&layer, "", "--fp8-kv", 5e-2);
+}
+
+/* The outputs of a run; the caller frees them. */
+static double *outputs_of(const char *directory, const struct layer *layer, const char *options)
+{
+    const int64_t shape[3] = {layer->queries, LAYER_HEADS, LAYER_DH};
+    run(directory, options);
+    safetensors *file = output(directory);
+    double *o = read_doubles(file, "o", 3, shape);
+    safetensors_close(file);
+    return o;
+}
+
+/* They are what quantized caches are compared with. */
+Test(run, kv_caches_are_the_same_whatever_the_weights_are)
+{
+    struct layer layer = layer_random(50, 2);
+    const char *directory = layer_files_write(&layer, "latent", 4);
+    const size_t bytes = (size_t)layer.queries * LAYER_HEADS * LAYER_DH * sizeof(double);
+    static const char *const implementations[] = {"--fp16-kv", "--fp8-kv"}, *const narrow[] = {"int8",
+                                                                                               "e4m3"};
+    char options[64];
+    for (int i = 0; i < 2; i++) {
+        snprintf(options, sizeof options, "%s --weights f16", implementations[i]);
+        double *expected = outputs_of(directory, &layer, options);
+        for (int w = 0; w < 2; w++) {
+            snprintf(options, sizeof options, "%s --weights %s", implementations[i], narrow[w]);
+            double *got = outputs_of(directory, &layer, options);
+            cr_expect_eq(memcmp(got, expected, bytes), 0, "%s", options);
+            free(got);
+        }
+        free(expected);
+    }
 }
 
 Test(run, an_fp8_cache_takes_its_scales_from_the_file)

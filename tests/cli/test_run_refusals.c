@@ -85,7 +85,7 @@ Test(run_refusals, tuning_of_kernels_that_do_not_run_is_refused)
     misused(&layer, "x", 4, "--device sim --unfused --set 'tuning={\"attend\": {\"warps\": 4}}'",
             NOT_HERE("attend", "append, dequantize, gemm, rope, kv_attend"));
     misused(&layer, "x", 4, "--device sim --fp16-kv --set tuning.append.warps=4",
-            NOT_HERE("append", "gemm, kv_append, kv_attend"));
+            NOT_HERE("append", "gemm_kv, kv_append, kv_attend"));
     taken(&layer, "--dump-cache --set tuning.dequantize.warps=2");
 }
 

@@ -136,7 +136,7 @@ Test(examples, an_emitted_bundle_in_a_cmake_project, .timeout = 300)
                      folder, folder),
                  0, "%s", said);
     cr_assert_eq(run("%s %s/examples/emitted/build/decode", stand_in("100"), folder), 0, "%s", said);
-    assert_said("6 steps of 2 sequences in 2 layers; 140 bytes a token instead of 512");
+    assert_said("6 steps of 2 sequences in 2 layers; 144 bytes a token instead of 512");
     assert_said("the same bits wherever the pages lie");
     says_its_usage(files_path(folder, "examples"), "emitted/build", "decode");
     cr_assert_eq(run("%s/examples/emitted/build/decode sim", folder), 1, "%s", said);

@@ -35,7 +35,6 @@ struct sources {
     xq_weights weights; /* weights of all kinds of layers */
     xq_weights layer;   /* those of the layer that was asked for */
     const formats *formats;
-    const char *type;
     float *matrix[8];
 };
 
@@ -53,11 +52,6 @@ const xq_weights *sources_layer(sources *s, int layer)
     if (f->method != CACHE_LATENT_CL)
         w->ukv = NULL;
     return w;
-}
-
-const char *sources_type(const sources *s)
-{
-    return s->type;
 }
 
 const void *sources_packed(sources *s, xq_plan *plan, int layer)
@@ -88,7 +82,7 @@ static float *factor(int cols)
 }
 
 /* The ranks are those of the formats. A layer before the base layer shares the matrices that it needs. */
-static sources make_sources(const config *c, const formats *f, const char *type)
+static sources make_sources(const config *c, const formats *f)
 {
     int rank[2] = {D, D}, joint = D, groups[2] = {1, 1};
     for (int l = 0; l < LAYERS; l++) {
@@ -102,7 +96,7 @@ static sources make_sources(const config *c, const formats *f, const char *type)
         if (layer->method == CACHE_LATENT_CL)
             joint = layer->stream[0].width;
     }
-    sources s = {.type = type, .weights = XQ_WEIGHTS_INIT, .formats = f};
+    sources s = {.weights = XQ_WEIGHTS_INIT, .formats = f};
     s.weights.wk = s.matrix[0] = random_matrix(D, DKV, 1);
     s.weights.wv = s.matrix[1] = random_matrix(D, DKV, 2);
     s.weights.uk = s.matrix[2] = factor(rank[0]);
@@ -192,7 +186,7 @@ static void compare(const char *text, method m, const char *options, const char 
     config c;
     xq_context *context = NULL;
     xq_context_options settings = XQ_CONTEXT_OPTIONS_INIT;
-    snprintf(what, sizeof what, "%s %s %s", method_name(m), options, type);
+    snprintf(what, sizeof what, "%s %s %s", method_name(m), options, type ? type : "default");
     files_write(files_path(folder, "config.json"), text, strlen(text));
     config_read(folder, &c);
     settings.device = "sim";
@@ -201,7 +195,7 @@ static void compare(const char *text, method m, const char *options, const char 
     wanted.cache = cJSON_Parse(options);
     cr_assert_not_null(wanted.cache);
     formats *f = formats_make(&c, &wanted, context, NULL, TOKENS);
-    sources s = make_sources(&c, f, type);
+    sources s = make_sources(&c, f);
     pair p = {cache_host_open(&c, f, &s, TOKENS), cache_device_open(context, &c, f, &s, TOKENS, 45), f, &c,
               0};
     for (int l = 0; l < LAYERS; l++)
@@ -233,6 +227,7 @@ Test(llama_cache, fp16_on_the_host_is_fp16_on_a_device)
 {
     compare(llama, CACHE_FP16, "{}", "f16", BOUND);
     compare(gemma, CACHE_FP16, "{}", "f16", BOUND);
+    compare(llama, CACHE_FP16, "{}", "int8", BOUND); /* 8-bit weights are for other caches */
 }
 
 Test(llama_cache, x_on_the_host_is_x_on_a_device)
@@ -285,5 +280,17 @@ Test(llama_cache, eight_bit_weights_are_those_of_the_kernels)
 {
     compare(llama, CACHE_X, "{\"group\": 64, \"rotation\": false}", "int8", BOUND);
     compare(llama, CACHE_LATENT, "{\"group\": 64}", "e4m3", BOUND);
+    compare(llama, CACHE_LATENT, "{\"group\": 64}", "int8", BOUND);
     compare(llama, CACHE_X, "{\"group\": 64, \"rotation\": false}", "bf16", 1e-2);
+}
+
+/* int8 for the latents, and f16 for the layers before the base of a cross-layer cache, as for those after
+ * it. */
+Test(llama_cache, weights_have_the_type_that_specs_have_by_default)
+{
+    compare(llama, CACHE_LATENT, "{}", NULL, BOUND);
+    compare(gemma, CACHE_LATENT, "{}", NULL, BOUND);
+    compare(llama, CACHE_LATENT_CL, "{\"group\": 64}", NULL, BOUND);
+    compare(llama, CACHE_X, "{\"group\": 64}", NULL, BOUND);
+    compare(llama, CACHE_FP16, "{}", NULL, BOUND);
 }

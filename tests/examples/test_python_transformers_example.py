@@ -55,8 +55,8 @@ class Example(unittest.TestCase):
         self.assertAlmostEqual(through_xq, own, delta=own * 0.02)
         self.assertNotEqual(through_xq, own)
         # A page of 64 tokens holds the 40 tokens. There are 4 layers. Each has two streams of 128 columns of one byte,
-        # and 4 bytes per group: keys have one group in each of their two latents, and values have one.
-        self.assertIn(f"cache: {4 * 64 * (2 * 128 + 3 * 4):,} bytes for 40 tokens", result.stdout)
+        # and 4 bytes per group: keys and values have one group in each of their two latents.
+        self.assertIn(f"cache: {4 * 64 * (2 * 128 + 4 * 4):,} bytes for 40 tokens", result.stdout)
         self.assertIn(f"fp16 keys and values: {4 * 40 * 512:,} bytes", result.stdout)
 
     def perplexity(self):

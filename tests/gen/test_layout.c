@@ -26,10 +26,12 @@ Test(layout, a_4_bit_latent_record_adds_up)
 
 Test(layout, an_8_bit_record_with_a_shorter_last_group_adds_up)
 {
-    cJSON *spec = generator_complete_parsed("{\"model\": \"smollm2-135m\", \"cache\": {\"bits\": 8}}");
+    cJSON *spec = generator_complete_parsed(
+        "{\"model\": \"smollm2-135m\", \"cache\": {\"bits\": 8, \"groups_v\": 1}}");
     cr_assert_eq(generator_number(spec, "layout.streams.0.width"), 192);
     cr_assert_eq(generator_number(spec, "layout.streams.0.groups"), 3); /* keys have three latents */
-    cr_assert_eq(generator_number(spec, "layout.streams.1.groups"), 2);
+    cr_assert_eq(generator_number(spec, "layout.streams.1.groups"),
+                 2); /* values have one of 192 channels */
     cr_assert_eq(generator_number(spec, "layout.streams.1.codes_offset"), 192 * 16 + 3 * 64);
     cr_assert_eq(generator_number(spec, "layout.tile_bytes"), 2 * 192 * 16 + 5 * 64);
     cJSON_Delete(spec);
@@ -37,7 +39,8 @@ Test(layout, an_8_bit_record_with_a_shorter_last_group_adds_up)
 
 Test(layout, weights_follow_each_other_aligned)
 {
-    cJSON *spec = generator_complete_parsed("{\"model\": " GQA ", \"cache\": {\"rank_k\": 64}}");
+    cJSON *spec = generator_complete_parsed(
+        "{\"model\": " GQA ", \"cache\": {\"rank_k\": 64, \"groups_v\": 1}, \"weights\": \"f16\"}");
     static const struct {
         const char *name;
         int rows, cols;
@@ -222,8 +225,9 @@ Test(layout, latents_of_groups_are_padded_apart)
 
 Test(layout, groups_of_channels_end_with_their_latent)
 {
-    CHECK("{\"model\": \"llama-3.1-8b\", \"cache\": {\"groups_k\": 8, \"rank_k\": 1000, \"group\": 256}}",
-          {"cache.groups_v", 1}, {"layout.streams.0.latents", 8}, {"layout.streams.0.latent_width", 128},
+    CHECK("{\"model\": \"llama-3.1-8b\", \"cache\": {\"groups_k\": 8, \"groups_v\": 1, \"rank_k\": 1000, "
+          "\"group\": 256}}",
+          {"layout.streams.0.latents", 8}, {"layout.streams.0.latent_width", 128},
           {"layout.streams.0.group", 128}, {"layout.streams.0.groups", 8}, {"layout.streams.1.latents", 1},
           {"layout.streams.1.group", 256}, {"layout.streams.1.groups", 4});
     CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups_k\": 1, \"groups_v\": 3}}",
@@ -237,7 +241,8 @@ Test(layout, groups_of_channels_end_with_their_latent)
           {"layout.streams.0.group", 128}, {"layout.streams.0.groups", 4}, {"layout.streams.1.group", 128},
           {"layout.streams.1.groups", 3});
     /* Groups of tokens keep their size. */
-    CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups_k\": 3, \"axis_k\": \"channel\"}}",
+    CHECK("{\"model\": \"smollm2-135m\", \"cache\": {\"groups_k\": 3, \"groups_v\": 1, \"axis_k\": "
+          "\"channel\"}}",
           {"layout.streams.0.group", 128}, {"layout.streams.1.group", 128});
 }
 
@@ -287,7 +292,7 @@ static void check_product(const char *spec, const char *expected)
 
 Test(layout, keys_are_products_of_codes_where_scales_allow_it)
 {
-    check_product("{\"model\": \"smollm2-135m\"}", "f16");
+    check_product("{\"model\": \"smollm2-135m\", \"weights\": \"f16\"}", "f16");
     check_product("{\"model\": \"smollm2-135m\", \"weights\": \"e4m3\"}", "f16");
     check_product(SMOLLM "}", "int8");
     check_product(SMOLLM ", \"cache\": {\"bits\": 8, \"group\": 64, \"groups\": 1}}", "int8");
@@ -343,7 +348,8 @@ static void check_weights(const char *spec, const char *layout, const char *expe
 
 Test(layout, each_pipeline_has_its_own_weights)
 {
-    static const char spec[] = PARTIAL "\"weights\": \"int8\", \"cache\": {\"rank_k\": 96}}";
+    static const char spec[] =
+        PARTIAL "\"weights\": \"int8\", \"cache\": {\"rank_k\": 96, \"groups_v\": 1}}";
     check_weights(spec, "weights_layout",
                   "uk uk all 512 128 f16\nuv uv all 512 256 f16\nwk ak keys 128 64 int8\n"
                   "wk_absorb ak absorbed 192 128 int8\nwv av all 256 256 int8\n"
@@ -353,10 +359,23 @@ Test(layout, each_pipeline_has_its_own_weights)
         "uk uk all 512 128 f16\nuv uv all 512 256 f16\nwk ak all 128 256 int8\nwv av all 256 256 int8\n"
         "bk all 256\nbv all 256\nsinks all 8\n");
     check_weights(spec, "kv_weights_layout",
-                  "wk wk all 512 256 int8\nwv wv all 512 256 int8\nbk all 256\nbv all 256\nsinks all 8\n");
+                  "wk wk all 512 256 f16\nwv wv all 512 256 f16\nbk all 256\nbv all 256\nsinks all 8\n");
     check_weights(spec, "kv_e4m3_weights_layout",
-                  "wk wk all 512 256 int8\nwv wv all 512 256 int8\nbk all 256\nbv all 256\nsinks all 8\n"
+                  "wk wk all 512 256 f16\nwv wv all 512 256 f16\nbk all 256\nbv all 256\nsinks all 8\n"
                   "k_scale all 1\nv_scale all 1\n");
+}
+
+Test(layout, projections_of_kv_caches_have_16_bits_whatever_the_weights_are)
+{
+    static const char *const weights[][2] = {
+        {"f16", "f16"}, {"bf16", "bf16"}, {"int8", "f16"}, {"e4m3", "f16"}};
+    char spec[256], expected[128];
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
+        snprintf(spec, sizeof spec, "{\"model\": \"smollm2-135m\", \"weights\": \"%s\"}", weights[i][0]);
+        snprintf(expected, sizeof expected, "wk wk all 576 192 %s\nwv wv all 576 192 %s\n", weights[i][1],
+                 weights[i][1]);
+        check_weights(spec, "kv_weights_layout", expected);
+    }
 }
 
 Test(layout, rotated_activations_take_one_square_matrix_and_the_projections_behind_it)
@@ -370,7 +389,7 @@ Test(layout, rotated_activations_take_one_square_matrix_and_the_projections_behi
                   "uk uk all 512 512 f16\nwk ak all 512 256 int8\nwv av all 512 256 int8\n"
                   "bk all 256\nbv all 256\nsinks all 8\n");
     check_weights(spec, "kv_weights_layout",
-                  "wk wk all 512 256 int8\nwv wv all 512 256 int8\nbk all 256\nbv all 256\nsinks all 8\n");
+                  "wk wk all 512 256 f16\nwv wv all 512 256 f16\nbk all 256\nbv all 256\nsinks all 8\n");
 }
 
 Test(layout, rotation_changes_no_byte_of_the_pages)

@@ -136,7 +136,7 @@ Test(parameters, the_command_lists_the_families_asked_for_as_json)
     command_refuses(
         "gen --list-parameters --family rop", 1,
         "xq gen: family: 'rop' is not known; did you mean 'rope'? valid: absorb, accumulate, append, "
-        "append_channel, attend, check, dequantize, gemm, key_norms, kv_append, kv_append_e4m3, "
+        "append_channel, attend, check, dequantize, gemm, gemm_kv, key_norms, kv_append, kv_append_e4m3, "
         "kv_attend, kv_attend_e4m3, merge, rope");
 }
 

@@ -38,10 +38,113 @@ Test(spec, method_defaults_to_latent_where_heads_are_grouped)
     cJSON_Delete(spec);
 }
 
+/* Checks the default of `groups_k` and of `groups_v`. */
+static void check_latents(const char *spec_json, int k, int v)
+{
+    cJSON *spec = generator_complete_parsed(spec_json);
+    cr_expect_eq(generator_number(spec, "cache.groups_k"), k, "%s", spec_json);
+    cr_expect_eq(generator_number(spec, "cache.groups_v"), v, "%s", spec_json);
+    cJSON_Delete(spec);
+}
+
+Test(spec, each_kv_head_has_latents_of_its_own_where_they_take_no_more_memory)
+{
+    check_latents("{\"model\": \"llama-3.1-8b\"}", 8, 8);
+    check_latents("{\"model\": \"llama-2-7b\", \"cache\": {\"method\": \"latent\"}}", 32, 32);
+    check_latents("{\"model\": \"llama-2-7b\"}", 1, 1); /* method x */
+    check_latents("{\"model\": \"llama-3.1-8b\", \"cache\": {\"method\": \"latent-cl\"}}", 1, 1);
+    /* Heads share a latent in threes: six latents of 80 channels would be stored as 768 channels, three of
+     * 160 as 576, but two of 240 are stored as 512, as one of 480 is. */
+    check_latents("{\"model\": {\"hidden_size\": 960, \"num_attention_heads\": 12, "
+                  "\"num_key_value_heads\": 6, \"head_dim\": 80}}",
+                  2, 2);
+    /* All share one, of 320 channels: two of 160 would be stored as 384. */
+    check_latents("{\"model\": {\"hidden_size\": 640, \"num_attention_heads\": 8, "
+                  "\"num_key_value_heads\": 4, \"head_dim\": 80}}",
+                  1, 1);
+    /* Heads share a latent in pairs: 96 channels are stored as 128, and 192 as they are. */
+    check_latents("{\"model\": {\"hidden_size\": 768, \"num_attention_heads\": 8, "
+                  "\"num_key_value_heads\": 4, \"head_dim\": 96}}",
+                  2, 2);
+}
+
+Test(spec, a_reduced_rank_keeps_one_latent_for_what_it_reduces)
+{
+    check_latents("{\"model\": \"llama-3.1-8b\", \"cache\": {\"rank_k\": 512}}", 1, 8);
+    check_latents("{\"model\": \"llama-3.1-8b\", \"cache\": {\"rank_v\": 512}}", 8, 1);
+    check_latents("{\"model\": \"llama-3.1-8b\", \"cache\": {\"rank_k\": 512, \"rank_v\": 512}}", 1, 1);
+    check_latents("{\"model\": \"llama-3.1-8b\", \"cache\": {\"groups\": 1}}", 1, 1);
+    check_latents("{\"model\": \"llama-3.1-8b\", \"cache\": {\"groups_v\": 1}}", 8, 1);
+    check_latents("{\"model\": \"llama-3.1-8b\", \"cache\": {\"groups\": 4, \"groups_v\": 2}}", 4, 2);
+}
+
+static void check_weights(const char *spec_json, const char *weights)
+{
+    cJSON *spec = generator_complete_parsed(spec_json);
+    cr_expect_str_eq(generator_string(spec, "weights"), weights, "%s", spec_json);
+    cJSON_Delete(spec);
+}
+
+#define LLAMA(CACHE) "{\"model\": \"llama-3.1-8b\", \"cache\": {" CACHE "}}"
+
+Test(spec, weights_default_to_int8_where_scores_come_straight_from_codes)
+{
+    check_weights(LLAMA(""), "int8");
+    check_weights(LLAMA("\"bits\": 2"), "int8");
+    check_weights(LLAMA("\"bits\": 3, \"group\": \"row\""), "int8");
+    check_weights(LLAMA("\"bits\": 8"), "f16"); /* the loss of weights is not small beside that of codes */
+    check_weights(LLAMA("\"groups\": 1, \"group\": \"row\""), "int8");
+    check_weights("{\"model\": \"qwen3-8b\"}", "int8");      /* keys are normalized over heads */
+    check_weights(LLAMA("\"axis_v\": \"channel\""), "int8"); /* keys decide */
+    check_weights("{\"model\": \"llama-3.1-8b\", \"dtype\": \"bf16\", \"queries\": \"many\"}", "int8");
+    check_weights("{\"model\": \"llama-2-7b\", \"cache\": {\"method\": \"latent\"}}", "int8");
+    /* A latent has several groups. */
+    check_weights(LLAMA("\"groups\": 1"), "f16");
+    check_weights(LLAMA("\"rank_k\": 512, \"rank_v\": 512"), "f16");
+    /* Keys are normalized over the row. */
+    check_weights("{\"model\": \"olmo-2-7b\", \"cache\": {\"method\": \"latent\"}}", "f16");
+    /* Tokens of a channel share a scale, or fewer channels of a token do. */
+    check_weights(LLAMA("\"axis_k\": \"channel\""), "f16");
+    check_weights(LLAMA("\"group\": 32"), "f16");
+    /* Other methods */
+    check_weights("{\"model\": \"llama-2-7b\"}", "f16");
+    check_weights(LLAMA("\"method\": \"latent-cl\""), "f16");
+    check_weights(LLAMA("\"method\": \"latent-cl\", \"accumulator_bits\": 8"), "f16");
+    /* Part of the dimensions, or all of them, are absorbed. */
+    check_weights("{\"model\": \"phi-2\", \"cache\": {\"method\": \"latent\"}}", "f16");
+    check_weights("{\"model\": {\"preset\": \"smollm3-3b\", \"layer_kind\": \"nope\"}}", "f16");
+    /* A latent of 256 channels has two groups, whose sums would be in registers beside those of both. */
+    check_weights("{\"model\": {\"preset\": \"gemma-3-270m\", \"layer_kind\": \"full\"}}", "f16");
+}
+
+Test(spec, weights_that_are_given_win)
+{
+    check_weights("{\"model\": \"llama-3.1-8b\", \"weights\": \"f16\"}", "f16");
+    check_weights("{\"model\": \"llama-3.1-8b\", \"weights\": \"bf16\"}", "bf16");
+    check_weights("{\"model\": \"llama-3.1-8b\", \"cache\": {\"group\": 32}, \"weights\": \"int8\"}",
+                  "int8");
+    generator_refuses("{\"model\": \"llama-3.1-8b\", \"weights\": \"int4\"}", XQ_ERROR_SPEC, "weights",
+                      "valid: f16, bf16, int8, e4m3");
+}
+
+/* A default follows when the choices that it depends on are changed. */
+Test(spec, the_default_of_weights_is_derived_again)
+{
+    char *completed = generator_complete("{\"model\": \"llama-3.1-8b\"}");
+    const gen_overrides o = {.spec_json = completed,
+                             .overrides_json = "{\"cache\": {\"axis_k\": \"channel\"}}"};
+    char *text = NULL;
+    error err = ERROR_INIT;
+    cr_assert_eq(gen_override(generator(), &o, &text, &err), XQ_OK, "%s", err.message);
+    check_weights(text, "f16");
+    free(text);
+    free(completed);
+}
+
 Test(spec, group_row_is_the_widest_row)
 {
-    cJSON *spec =
-        generator_complete_parsed("{\"model\": " GQA ", \"cache\": {\"group\": \"row\", \"rank_k\": 192}}");
+    cJSON *spec = generator_complete_parsed(
+        "{\"model\": " GQA ", \"cache\": {\"group\": \"row\", \"rank_k\": 192, \"groups_v\": 1}}");
     cr_assert_eq(generator_number(spec, "cache.group"), 256);
     cr_assert_eq(generator_number(spec, "layout.streams.0.groups"), 1);
     cr_assert_eq(generator_number(spec, "layout.streams.1.groups"), 1);
@@ -315,8 +418,8 @@ Test(tuning, values_outside_their_domain_are_refused)
  * GPU. */
 Test(tuning, every_family_serves_every_supported_shape, .timeout = 60)
 {
-    static const char *const families[] = {"append",    "attend",    "dequantize", "gemm",
-                                           "kv_append", "kv_attend", "rope"};
+    static const char *const families[] = {"append",  "attend",    "dequantize", "gemm",
+                                           "gemm_kv", "kv_append", "kv_attend",  "rope"};
     static const char *const archs[] = {"sm_80", "sm_86", "sm_90a", "sm_120"};
     static const char *const groups[] = {"32", "128", "\"row\""};
     for (int i = 0; i < 2 * 8 * 2 * 2 * 3 * 4; i++) {

@@ -535,8 +535,8 @@ Test(template, mutated_templates_render_or_fail_with_their_line, .timeout = 60)
 
 /* ---------------------------------------------------------------- all families */
 
-static const char *const families[] = {"append",    "attend",    "dequantize", "gemm",
-                                       "kv_append", "kv_attend", "rope"};
+static const char *const families[] = {"append",  "attend",    "dequantize", "gemm",
+                                       "gemm_kv", "kv_append", "kv_attend",  "rope"};
 static const char *const specs[] = {
     "{\"model\": \"llama-3.1-8b\"}",
     "{\"model\": \"llama-3.1-8b\", \"cache\": {\"bits\": 8, \"group\": \"row\"}, \"arch\": \"sm_90a\"}",

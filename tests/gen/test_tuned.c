@@ -147,7 +147,7 @@ Test(tuned, results_are_for_specs_of_one_shape)
         "\"arch\": \"sm_89\"}",
         "{\"model\": " TUNED_MODEL
         ", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 16}, "
-        "\"arch\": \"sm_89\", \"weights\": \"int8\"}",
+        "\"arch\": \"sm_89\", \"weights\": \"f16\"}",
         "{\"model\": " TUNED_MODEL
         ", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"page\": 16}, "
         "\"arch\": \"sm_89\", \"queries\": \"many\"}",

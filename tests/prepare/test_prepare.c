@@ -388,6 +388,14 @@ Test(prepare, options_that_make_no_sense_together_are_named)
     command_refuses("prepare d --weights int8", 2,
                     "xq prepare: --weights: has no effect without --pack, because it is the type of packed "
                     "weights; add --pack (--store is the type of matrices)");
+    command_refuses(
+        "prepare d --group 64", 2,
+        "xq prepare: --group: prepared weights depend on it only with --feedback, --calibration or "
+        "--pack; leave it out");
+    command_refuses(
+        "prepare d --axis-k channel", 2,
+        "xq prepare: --axis-k: prepared weights depend on it only with --pack, because it decides "
+        "the default of --weights; leave it out");
     command_refuses("prepare d --threads 65", 1, "xq prepare: --threads: 65; valid: 1 to 64");
     command_refuses("prepare d --model m", 2, "xq prepare: --model: the model is MODEL_DIR; leave it out");
     prepare_refused(&(struct model_change){0}, "--pack --weights int4",

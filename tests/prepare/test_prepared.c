@@ -208,7 +208,8 @@ static const char *plan_spec(const xq_prepared *p, int layer, const char *weight
     cJSON *spec = cJSON_Parse(xq_prepared_layer_spec(p, layer)), *item;
     cJSON *model = cJSON_GetObjectItem(spec, "model"), *of_cache = cJSON_GetObjectItem(spec, "cache");
     cJSON_AddNumberToObject(of_cache, "bits", 4);
-    cJSON_AddStringToObject(spec, "weights", weights);
+    if (weights) /* else their default */
+        cJSON_AddStringToObject(spec, "weights", weights);
     if (cJSON_HasObjectItem(model, "layer_kinds"))
         cJSON_AddStringToObject(model, "layer_kind", layer % 2 ? "full" : "sliding");
     snprintf(members, sizeof members, "{%s}", cache_members ? cache_members : "");
@@ -307,6 +308,32 @@ static void refuses_plan(const xq_prepared *p, const char *spec, const char *fie
     xq_plan_destroy(plan);
 }
 
+/* The type of packed weights, and the channels that their sums go over, follow from the group and the axis
+ * of keys. */
+PREPARED_TEST(the_same_options_pack_weights_and_make_their_plan, .timeout = 120)
+{
+    static const char *const same[][3] = {{"", "", "int8"},
+                                          {"--groups 1 --group 64", "\"group\": 64", "f16"},
+                                          {"--axis-k channel", "\"axis_k\": \"channel\"", "f16"},
+                                          {"--set cache.group=32", "\"group\": 32", "f16"}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        char options[128];
+        const void *packed = NULL;
+        size_t bytes = 0;
+        snprintf(options, sizeof options, "--method latent --pack %s", same[i][0]);
+        xq_prepared *p = opened(prepare(&llama, options));
+        xq_prepared_info info = XQ_PREPARED_INFO_INIT;
+        cr_assert_eq(xq_prepared_query(p, &info), XQ_OK);
+        cr_expect_str_eq(info.weights, same[i][2], "%s", options);
+        xq_plan *plan = plan_make(plan_spec(p, 0, NULL, same[i][1]), XQ_FUSED);
+        cr_expect_eq(xq_prepared_packed(p, plan, 0, &packed, &bytes), XQ_OK, "%s: %s", options,
+                     plan_error()->message);
+        xq_plan_destroy(plan);
+        xq_prepared_close(p);
+    }
+    plan_close(NULL);
+}
+
 PREPARED_TEST(a_plan_with_feedback_has_the_files_groups)
 {
     xq_prepared *p = opened(prepare(&llama, "--method latent --pack --feedback --group 32"));
@@ -317,7 +344,7 @@ PREPARED_TEST(a_plan_with_feedback_has_the_files_groups)
 
 PREPARED_TEST(a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
 {
-    const char *path = prepare(&llama, "--method latent --groups 1 --pack");
+    const char *path = prepare(&llama, "--method latent --groups 1 --pack --weights f16");
     xq_prepared *p = opened(path);
     refuses_plan(p, plan_spec(p, 0, "int8", NULL), "weights",
                  ": the weights are packed for weights f16, and the plan has int8;");
@@ -336,18 +363,18 @@ PREPARED_TEST(a_plan_with_other_weights_is_refused_by_field, .timeout = 120)
     refuses_plan(
         p,
         "{\"model\": {\"hidden_size\": 320, \"num_attention_heads\": 5, \"num_key_value_heads\": 1, "
-        "\"head_dim\": 128}, \"cache\": {\"method\": \"latent\"}}",
+        "\"head_dim\": 128}, \"cache\": {\"method\": \"latent\"}, \"weights\": \"f16\"}",
         "keys.pairs", ": the weights are packed for keys.pairs 32, and the plan has 64;");
     refuses_plan(
         p,
         "{\"model\": {\"hidden_size\": 320, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
-        "\"head_dim\": 64}, \"cache\": {\"method\": \"latent\", \"groups\": 1}}",
+        "\"head_dim\": 64}, \"cache\": {\"method\": \"latent\", \"groups\": 1}, \"weights\": \"f16\"}",
         "weights_layout.bytes", ": the weights are packed for weights_layout.bytes ");
     refuses_plan(
         p,
         "{\"model\": {\"hidden_size\": 256, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
         "\"head_dim\": 64, \"rope\": {\"type\": \"interleaved\", \"theta\": 10000, \"rotary_dim\": 64}}, "
-        "\"cache\": {\"method\": \"latent\", \"groups\": 1}}",
+        "\"cache\": {\"method\": \"latent\", \"groups\": 1}, \"weights\": \"f16\"}",
         "keys.rematerialized[1]",
         ": the weights are packed for keys.rematerialized[1] 1, and the plan has 2;");
     xq_prepared_close(p);
@@ -384,7 +411,8 @@ PREPARED_TEST(plans_that_take_no_packed_weights_are_told)
 
 PREPARED_TEST(damage_is_named_by_layer)
 {
-    const char *path = prepare(&llama, "--method latent --pack"), *directory = files_directory();
+    const char *path = prepare(&llama, "--method latent --pack --weights f16"),
+               *directory = files_directory();
     size_t size, bytes = 0;
     char *data = files_read(path, &size), message[1024], bad[512];
     const void *packed = NULL;

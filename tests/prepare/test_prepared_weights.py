@@ -76,7 +76,7 @@ class PreparedWeights(unittest.TestCase):
         self.assertEqual(metadata["xq_prepared"], "2")
         self.assertEqual(json.loads(metadata["layers"]), [0, 2])
         self.assertEqual(json.loads(metadata["spec"])["cache"]["method"], "latent")
-        self.assertEqual(json.loads(metadata["packing"])["weights"], "f16")
+        self.assertEqual(json.loads(metadata["packing"])["weights"], "int8")
         self.assertRegex(metadata["layers.2.packed.xxh3"], "^[0-9a-f]{16}$")
 
     def test_packed_weights_are_aligned_in_the_file(self):

@@ -165,12 +165,12 @@ const char *fixture_spec(const char *method, int hidden, int heads, int kv_heads
     char ranks[64] = "";
     if (!strcmp(method, "latent"))
         snprintf(ranks, sizeof ranks, ", \"rank_k\": %d, \"rank_v\": %d", dkv > 64 ? dkv - 64 : dkv, dkv);
-    snprintf(
-        text, sizeof text,
-        "{\"model\": {\"hidden_size\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d,"
-        " \"head_dim\": %d, \"rope_theta\": 500000.0},"
-        " \"cache\": {\"method\": \"%s\", \"bits\": %d, \"group\": %d, \"page\": %d%s}, \"tuning\": {%s}}",
-        hidden, heads, kv_heads, head_dim, method, bits, group, page, ranks, tuning);
+    snprintf(text, sizeof text,
+             "{\"model\": {\"hidden_size\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d,"
+             " \"head_dim\": %d, \"rope_theta\": 500000.0},"
+             " \"cache\": {\"method\": \"%s\", \"bits\": %d, \"group\": %d, \"page\": %d%s}, \"weights\": "
+             "\"f16\", \"tuning\": {%s}}",
+             hidden, heads, kv_heads, head_dim, method, bits, group, page, ranks, tuning);
     return text;
 }
 

@@ -37,7 +37,7 @@ typedef struct fixture {
 } fixture;
 
 /* Writes a spec as JSON into static memory. With method "latent" rank_k is smaller than dkv if dkv is above
- * 64. `tuning` holds the members of the tuning object. */
+ * 64. Weights are f16. `tuning` holds the members of the tuning object. */
 const char *fixture_spec(const char *method, int hidden, int heads, int kv_heads, int head_dim, int page,
                          int bits, int group, const char *tuning);
 

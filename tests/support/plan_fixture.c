@@ -71,7 +71,7 @@ static void write_features(const char *folder)
 static const char *write_stubs(void)
 {
     const char *folder = files_directory();
-    char columns[64], sums[96], attention[160], fused[256], kv[256], gemm[64], heads[32], rows[32],
+    char columns[64], sums[96], attention[192], fused[256], kv[256], gemm[64], heads[32], rows[32],
         tile[32], channel[128];
     snprintf(columns, sizeof columns, "column_blocks = %d", STUB_COLUMN_BLOCKS);
     snprintf(sums, sizeof sums, "%s, tiles = %d", columns, STUB_SUM_TILES);
@@ -79,7 +79,8 @@ static const char *write_stubs(void)
              "column_blocks = %d, group_tokens = spec.cache.group, steps = spec.cache.base and %d or 1",
              STUB_COLUMN_BLOCKS + 1, STUB_STEPS);
     snprintf(attention, sizeof attention,
-             "query_rows = many and %d or %d, tile_tokens = %d, split_tokens = many and 1 << 20 or %d",
+             "query_rows = many and %d or %d, tile_tokens = %d, split_tokens = many and 1 << 20 or %d, "
+             "bytes_in_flight = 1",
              STUB_MANY_ROWS, STUB_ONE_ROWS, STUB_TILE, STUB_SPLIT);
     snprintf(fused, sizeof fused, "%s, partial_share = many and 0.5 or 0.047", attention);
     snprintf(kv, sizeof kv, "%s, partial_share = 0.10", attention);

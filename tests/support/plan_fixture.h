@@ -12,7 +12,7 @@
 #define PLAN_LATENT                                                                                        \
     "{" PLAN_MODEL                                                                                         \
     ", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"rank_k\": 128, \"rank_v\": 64, "  \
-    "\"page\": 32}}"
+    "\"page\": 32}, \"weights\": \"f16\"}"
 #define PLAN_X                                                                                             \
     "{" PLAN_MODEL                                                                                         \
     ", \"cache\": {\"method\": \"x\", \"rotation\": false, \"bits\": 8, \"group\": 128, \"page\": 64}}"

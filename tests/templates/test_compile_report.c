@@ -83,10 +83,11 @@ static void check_spec(const char *spec, const char *const *families)
     close_toolchain(&t);
 }
 
-static const char *const ALL[] = {"append",    "attend",    "dequantize",     "gemm",           "rope",
-                                  "kv_append", "kv_attend", "kv_append_e4m3", "kv_attend_e4m3", NULL};
-static const char *const KV[] = {"gemm",           "rope",           "kv_append", "kv_attend",
-                                 "kv_append_e4m3", "kv_attend_e4m3", "merge",     NULL};
+static const char *const ALL[] = {"append",         "attend",         "dequantize", "gemm",
+                                  "gemm_kv",        "rope",           "kv_append",  "kv_attend",
+                                  "kv_append_e4m3", "kv_attend_e4m3", NULL};
+static const char *const KV[] = {"gemm",           "gemm_kv",        "rope",  "kv_append", "kv_attend",
+                                 "kv_append_e4m3", "kv_attend_e4m3", "merge", NULL};
 static const char *const ATTEND[] = {"append", "attend", "kv_attend", NULL};
 
 Test(compile_report, llama_3_8b_4_bit_latents, .timeout = 600)

@@ -125,6 +125,30 @@ static double multiply_once(fixture *f, const test_kernel *gemm, random_stream *
     return e;
 }
 
+/* Compares a family's products with the reference. `weights` are those of the spec. */
+static void check_products(const struct gemm_case *c, const char *weights, const char *family)
+{
+    char spec[512];
+    snprintf(spec, sizeof spec,
+             "{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": 2, \"head_dim\": 64, "
+             "\"attention_bias\": %s}, \"dtype\": \"%s\", \"weights\": \"%s\", \"tuning\": {%s}}",
+             c->bias ? "true" : "false", c->dtype, weights, c->tuning);
+    fixture f;
+    fixture_open(&f, spec);
+    const test_kernel *gemm = fixture_kernel(&f, family);
+    static const int rows[] = {1, 15, 17, 64, 130, 200};
+    double worst = 0;
+    for (int i = 0; i < 12; i++) {
+        random_stream r = random_begin(11, (uint64_t)i);
+        double e = multiply_once(&f, gemm, &r, c, rows[i % 6], 64 * random_between(&r, 1, 5),
+                                 16 * random_between(&r, 1, 20), 1 + i % 3);
+        worst = e > worst ? e : worst;
+    }
+    cr_log_info("%s: %s, weights %s: worst error %.2e", family, c->dtype, c->weights, worst);
+    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
+    fixture_close(&f);
+}
+
 ParameterizedTestParameters(kernels_gemm, every_type_matches_the_reference)
 {
     static struct gemm_case cases[] = {
@@ -148,23 +172,12 @@ ParameterizedTestParameters(kernels_gemm, every_type_matches_the_reference)
 
 ParameterizedTest(struct gemm_case *c, kernels_gemm, every_type_matches_the_reference)
 {
-    char spec[512];
-    snprintf(spec, sizeof spec,
-             "{\"model\": {\"hidden_size\": 64, \"num_attention_heads\": 2, \"head_dim\": 64, "
-             "\"attention_bias\": %s}, \"dtype\": \"%s\", \"weights\": \"%s\", \"tuning\": {%s}}",
-             c->bias ? "true" : "false", c->dtype, c->weights, c->tuning);
-    fixture f;
-    fixture_open(&f, spec);
-    const test_kernel *gemm = fixture_kernel(&f, "gemm");
-    static const int rows[] = {1, 15, 17, 64, 130, 200};
-    double worst = 0;
-    for (int i = 0; i < 12; i++) {
-        random_stream r = random_begin(11, (uint64_t)i);
-        double e = multiply_once(&f, gemm, &r, c, rows[i % 6], 64 * random_between(&r, 1, 5),
-                                 16 * random_between(&r, 1, 20), 1 + i % 3);
-        worst = e > worst ? e : worst;
-    }
-    cr_log_info("%s, weights %s: worst error %.2e", c->dtype, c->weights, worst);
-    cr_expect_eq(fixture_counters(&f).shared_conflicts, 0, "bank conflicts");
-    fixture_close(&f);
+    check_products(c, c->weights, "gemm");
+}
+
+Test(kernels_gemm, projections_of_kv_caches_have_16_bits_whatever_the_weights_are)
+{
+    check_products(&(struct gemm_case){"f16", "f16", true, ""}, "int8", "gemm_kv");
+    check_products(&(struct gemm_case){"bf16", "f16", false, ""}, "e4m3", "gemm_kv");
+    check_products(&(struct gemm_case){"bf16", "bf16", true, ""}, "bf16", "gemm_kv");
 }

@@ -24,7 +24,7 @@ static const char *spec_of(const struct form *c)
     static char text[1024];
     snprintf(text, sizeof text,
              "{\"model\": {\"hidden_size\": %d, \"num_attention_heads\": %d, \"head_dim\": %d, "
-             "\"qk_norm\": \"row\", \"attention_bias\": %s}, \"cache\": {%s}}",
+             "\"qk_norm\": \"row\", \"attention_bias\": %s}, \"cache\": {%s}, \"weights\": \"f16\"}",
              HIDDEN, HEADS, c->head_dim, c->bias ? "true" : "false", c->cache);
     return text;
 }

@@ -125,11 +125,11 @@ FORMS = {"joint": (False, False), "keys by head, values joint": (True, False), "
 
 
 def forms_of_latents(results):
-    """Returns the curves of calibrated latents, joint and by head, in groups of 64 channels: name → points (memory, KL
-    mean, bits)."""
+    """Returns the curves of calibrated latents, joint and by head, in groups of 64 channels and with f16 weights: name →
+    points (memory, KL mean, bits)."""
     curves = {}
     shown = [result for result in results if result["section"] == "groups" and result["options"]["group"] == 64
-             and "calibrated" in result["options"] and "kl_mean" in result]
+             and result["options"]["weights"] == "f16" and "calibrated" in result["options"] and "kl_mean" in result]
     latents = {id(result): [int(count) for count in result["options"]["groups"].split(",")] for result in shown}
     heads = max((max(counts) for counts in latents.values()), default=1)
     for result in shown:

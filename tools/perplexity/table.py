@@ -9,7 +9,6 @@ from .rows import row
 
 BITS = (4, 3, 2)
 PAPER_LATENT = {"axis_k": "channel", "rotation": False, "groups": 1}  # keys by channel, values by token, joint latents
-DEFAULT_GROUP = 128
 # The layers of a model that gain most from a third bit in a cache of 2 bits. For SmolLM2-135M there are six, so that
 # they take as much memory as three layers at 4 bits.
 SENSITIVE = {"smollm2-135m": (1, 2, 3, 4, 18, 23)}
@@ -73,28 +72,32 @@ def choices(model, shape):
 
 
 def beyond(model, shape):
-    """Rows that show the effect of each part of the default, and of other choices, on its own."""
+    """Rows that show the effect of each part of the default, and of other choices, on its own. Latents have keys by head,
+    joint values and f16 weights in all of them."""
     plain = "x" if shape.mha else "latent"
+    base = {} if shape.mha or shape.kv_heads == 1 else {"groups": f"{shape.kv_heads},1", "weights": "f16"}
 
-    def calibrated(bits, **options):
-        return row("beyond", model, plain, bits, calibrated="rest", **options)
+    def made(bits, **options):
+        return row("beyond", model, plain, bits, **{**base, **options})
 
-    rows = [row("beyond", model, plain, bits) for bits in BITS]
-    rows += [row("beyond", model, plain, 2, calibrated="gpl-3"), calibrated(2, group="row")]
+    rows = [made(bits) for bits in BITS]
+    rows += [made(2, calibrated="gpl-3"), made(2, calibrated="rest", group="row")]
     if shape.mha:
         return rows
-    rows.append(row("beyond", model, plain, 2, clip=1))
+    rows.append(made(2, clip=1))
     if model in SENSITIVE:
-        rows.append(calibrated(2, layer_bits=",".join("3" if layer in SENSITIVE[model] else "2"
-                                                      for layer in range(shape.layers))))
-    rows += [calibrated(bits, rank=f"{rank},{rank}") for bits, rank in ((3, shape.rank(2 / 3)), (4, shape.rank(1 / 2)))]
-    rows += [calibrated(4, weights=kind) for kind in ("int8", "e4m3")]
+        rows.append(made(2, calibrated="rest", layer_bits=",".join("3" if layer in SENSITIVE[model] else "2"
+                                                                    for layer in range(shape.layers))))
+    rows += [row("beyond", model, plain, bits, calibrated="rest", rank=f"{rank},{rank}", weights="f16")
+             for bits, rank in ((3, shape.rank(2 / 3)), (4, shape.rank(1 / 2)))]
+    rows += [made(4, calibrated="rest", weights=kind) for kind in ("int8", "e4m3")]
     return rows + [row("beyond", model, "latent-cl", 2, rotation=True)]
 
 
 def groups(model, shape):
-    """Joint latents and latents of each KV head, for keys and for values. A group of channels ends with its latent, so
-    a larger group makes no difference if both keys and values have a latent for each head."""
+    """Joint latents and latents of each KV head, for keys and for values, with f16 weights; and the default, which has
+    int8 weights. A group of channels ends with its latent, so a larger group makes no difference if both keys and
+    values have a latent for each head."""
     if shape.mha or shape.kv_heads == 1:
         return []
     each, rows = shape.kv_heads, []
@@ -104,11 +107,14 @@ def groups(model, shape):
                 continue
             for bits in BITS:
                 for options in ({}, {"calibrated": "rest"}, {"feedback": True}, {"calibrated": "rest", "feedback": True}):
-                    made = row("groups", model, "latent", bits, groups=f"{k},{v}", group=group, **options)
-                    default = (k, v, group) == (each, 1, DEFAULT_GROUP)
-                    rows.append(dataclasses.replace(made, spelled=("group", "groups")) if default else made)
+                    rows.append(row("groups", model, "latent", bits, groups=f"{k},{v}", group=group, weights="f16", **options))
+    default = {"groups": f"{each},{each}", "group": 64 if shape.head_dim <= 64 else 128, "weights": "int8", "calibrated": "rest"}
+    for options in (default, {**default, "feedback": True}):
+        rows += [dataclasses.replace(row("groups", model, "latent", bits, **options), spelled=("group", "groups", "weights"))
+                 for bits in BITS]
     between = [k for k in shape.groups() if k != each]
-    return rows + [row("groups", model, "latent", bits, groups=f"{k},1", group=64, calibrated="rest") for k in between for bits in BITS]
+    return rows + [row("groups", model, "latent", bits, groups=f"{k},1", group=64, weights="f16", calibrated="rest")
+                   for k in between for bits in BITS]
 
 
 def feedback(model, shape):

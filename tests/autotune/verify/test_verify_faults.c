@@ -209,7 +209,7 @@ Test(verify_faults, in_the_unfused_pipeline_are_found)
         {"the bias of the column before", "templates/gemm.cu.lt", "(p.bias + column)",
          "(p.bias + (column ? column - 2 : 0))", "bias yes", XQ_UNFUSED},
         {"8-bit weights with their neighbour's scale", "templates/gemm.cu.lt", "low *= scale.x;",
-         "low *= scale.y;", "weights int8", XQ_FP16_KV},
+         "low *= scale.y;", "weights int8", XQ_UNFUSED},
         {"interleaved pairs turned the other way", "templates/lib/key_row.cuh",
          "rope_rotate(v[2 * i], v[2 * i + 1], ", "rope_rotate(v[2 * i + 1], v[2 * i], ", "rope interleaved",
          XQ_UNFUSED},

@@ -248,8 +248,8 @@ Test(pack, latents_of_groups_are_padded_each)
     xq_weights w = {
         .struct_size = sizeof w, .uk = values(1), .uv = values(2), .ak = values(3), .av = values(4)};
     /* Keys have two latents of 40 columns, values two of 64. */
-    const char *spec =
-        spec_of("", "\"method\": \"latent\", \"groups\": 2, \"rank_k\": 80, \"rank_v\": 128", "");
+    const char *spec = spec_of("", "\"method\": \"latent\", \"groups\": 2, \"rank_k\": 80, \"rank_v\": 128",
+                               ", \"weights\": \"f16\"");
     xq_plan *plan = pack(spec, XQ_UNFUSED, &w, &packed);
     cr_assert_eq(plan_info(plan).latents, 2);
     cr_assert_eq(plan_info(plan).rank_k, 128);

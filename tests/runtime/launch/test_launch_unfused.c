@@ -149,7 +149,7 @@ Test(launch_unfused, fp16_kv_projects_then_appends_and_attends_over_its_pages)
     launch_append(plan, &a);
     cr_assert_eq(fake->launch_count, 3);
     for (int v = 0; v < 2; v++) {
-        const struct xq_gemm_params *g = plan_launched(2 - v, "xq_gemm", 1, 2, 1);
+        const struct xq_gemm_params *g = plan_launched(2 - v, "xq_gemm_kv", 1, 2, 1);
         cr_assert_eq(g->x, X);
         cr_assert_eq(g->w.data, launch_weight(plan, v ? "wv" : "wk"));
         cr_assert_eq(g->y, WORKSPACE + (v ? plan->workspace.new_v : plan->workspace.new_k));
@@ -180,9 +180,10 @@ Test(launch_unfused, fp16_kv_adds_biases_normalizes_and_has_sinks)
     xq_plan *plan = launch_plan(launch_normed, XQ_FP16_KV);
     xq_append_args a = plan_append_args(plan);
     launch_append(plan, &a);
-    const struct xq_gemm_params *g = plan_launched(1, "xq_gemm", 1, 2, 1);
+    const struct xq_gemm_params *g = plan_launched(1, "xq_gemm_kv", 1, 2, 1);
     cr_assert_eq(g->bias, launch_weight(plan, "bv"));
-    cr_assert_eq(g->w.scale, WEIGHTS + shape_matrix(plan->weights, "wv")->scale_offset);
+    cr_assert_eq(g->w.scale, 0,
+                 "projections of a KV cache have 16 bits, though the spec's weights are int8");
     const struct xq_kv_append_params *k = plan_launched(0, "xq_kv_append", 40, 1, 1);
     cr_assert_eq(k->k_norm, launch_weight(plan, "k_norm"));
     xq_attend_args b = plan_attend_args(plan);

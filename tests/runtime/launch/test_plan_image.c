@@ -273,7 +273,7 @@ Test(plan_image, other_files_and_versions_are_told_apart)
                    "the 39 bytes do not begin like a plan image", "foreign");
     image[8]++;
     sign(image, bytes);
-    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 6, and this library reads version 5",
+    expect_refused(image, bytes, XQ_ERROR_FORMAT, "it has version 7, and this library reads version 6",
                    "newer");
     image[8]--;
     sign(image, bytes);

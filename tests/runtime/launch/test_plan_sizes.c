@@ -98,7 +98,7 @@ Test(plan_sizes, a_spec_that_chooses_has_one_kernel)
     use(by_length, 2);
     xq_plan_options o =
         plan_options("{" PLAN_MODEL ", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, "
-                     "\"rank_k\": 128, \"rank_v\": 64, \"page\": 32}, "
+                     "\"rank_k\": 128, \"rank_v\": 64, \"page\": 32}, \"weights\": \"f16\", "
                      "\"tuning\": {\"attend\": {\"warps\": 4}}}",
                      XQ_FUSED);
     o.max_tokens = 65536;
@@ -112,7 +112,7 @@ Test(plan_sizes, kernels_for_many_queries_have_sizes_of_their_own)
 {
     static const char many[] =
         "{" PLAN_MODEL ", \"cache\": {\"method\": \"latent\", \"bits\": 4, \"group\": 64, \"rank_k\": 128, "
-        "\"rank_v\": 64, \"page\": 32}, \"queries\": \"many\"}";
+        "\"rank_v\": 64, \"page\": 32}, \"weights\": \"f16\", \"queries\": \"many\"}";
     tuned_table_use(many, by_length, 2);
     xq_plan_options o = plan_options(fake_gpu_spec, XQ_FUSED);
     o.max_tokens = 65536;

@@ -211,7 +211,7 @@ def _pop_cache(kwargs: Dict[str, Any]) -> Any:
 
 
 def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, device: Optional[str] = None,
-           prepared: Union[str, "os.PathLike[str]", None] = None, prefill: str = "torch", weights: str = "f16",
+           prepared: Union[str, "os.PathLike[str]", None] = None, prefill: str = "torch", weights: Optional[str] = None,
            layer_bits: Optional[Sequence[int]] = None, cache: Optional[Mapping[str, Any]] = None,
            calibration: Union[str, "os.PathLike[str]", None] = None, base_layer: Optional[int] = None,
            context: Optional[Context] = None) -> Enabled:
@@ -228,7 +228,8 @@ def enable(model: nn.Module, bits: int = 4, method: Optional[str] = None, *, dev
     prefill      how attention over the prompt is computed, when the cache is empty: "torch" uses the model's own
                  attention over unquantized keys and values; "xq" uses the kernels over the quantized cache, as in every
                  later step
-    weights      the type of the packed projections: "f16", "bf16", "int8", "e4m3"
+    weights      the type of the packed projections: "f16", "bf16", "int8", "e4m3"; None: the default of
+                 specs (docs/spec.md)
     layer_bits   the bits of each layer, instead of `bits`
     cache        other keys of a spec's `cache` (docs/spec.md): {"group": 64, "axis_k": "channel", "rank_k": 128, ...}
     calibration  a file with the activations of a text, for the preparation (docs/prepare.md)

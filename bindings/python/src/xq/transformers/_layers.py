@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 
@@ -45,7 +45,7 @@ class Layers:
     """
 
     def __init__(self, context: Context, device: torch.device, prepared: Prepared, *, bits: Sequence[int], sliding: Sequence[bool],
-                 dtype: str, weights: str, cache: Mapping[str, Any]) -> None:
+                 dtype: str, weights: Optional[str], cache: Mapping[str, Any]) -> None:
         self.context = context
         self._device = device
         self._prepared = prepared
@@ -72,7 +72,9 @@ class Layers:
             if key in cache and key in spec["cache"] and spec["cache"][key] != cache[key]:
                 raise argument_error("prepared", f"layer {index} is prepared with {key} {json.dumps(spec['cache'][key])}, and "
                                                  f"enable() is asked for {json.dumps(cache[key])}")
-        chosen: Dict[str, Any] = {"cache": {**cache, "bits": bits}, "dtype": dtype, "weights": self._weights}
+        chosen: Dict[str, Any] = {"cache": {**cache, "bits": bits}, "dtype": dtype}
+        if self._weights is not None or plain:
+            chosen["weights"] = self._weights or "f16"  # by default as in the cross-layer layers that follow
         if is_cross(method) and index == self._prepared.base_layer:
             chosen["cache"]["base"] = True
         if "layer_kinds" in spec["model"]:
@@ -99,7 +101,7 @@ class Layers:
         """The layer's packed weights on the device. They only depend on the layer's spec, so all its plans share
         them."""
         if index not in self._packed:
-            if self._prepared.weights == self._weights:
+            if self._prepared.weights == self.specs[index]["weights"]:
                 data = self._prepared.packed(plan, index)
             else:
                 data = plan.pack_weights(**self.matrices(index))
