@@ -81,9 +81,8 @@ static void collect(const cli_command *command, struct option_table *table)
             {"--page", CLI_STRING, &s->page, "N", "tokens of a cache page: multiples of 16 up to 256 (64)"},
             {"--dtype", CLI_STRING, &s->dtype, "TYPE", "type of activations: f16 (default), bf16"},
             {"--weights", CLI_STRING, &s->weights, "TYPE",
-             "type of packed weights: f16, bf16, int8, e4m3 (int8 where the fused kernel multiplies the "
-             "codes "
-             "of a latent as they are, else f16)"},
+             "type of packed weights: f16, bf16, int8, e4m3 (int8 at 2 to 4 bits where the fused kernel "
+             "makes scores straight from the codes of a latent, else f16)"},
             {"--queries", CLI_STRING, &s->queries, "ONE|MANY",
              "queries of a sequence in one call: one (default), many"},
             {"--spec", CLI_STRING, &s->spec_file, "FILE|-",

@@ -32,8 +32,8 @@ xq_status rounding_type_named(const char *name, rounding_type *type, error *err)
 /* Rounds each value of w [rows, cols] as the type keeps it. The 8-bit types have an f32 scale for each
  * column, or with `by_row` for each row, and keep scale * code. e4m3 has the largest magnitude divided by
  * 448, rounded up to 16 significant bits, and the nearest codes. int8 keeps the sums of blocks of 64 values
- * of a column, or row, by the rule of runtime/base/weights.h; so columns of padding between others, which
- * are zeros, must be in w. */
+ * of a column, or row, by the rule of runtime/base/weights.h. So w must have the columns of zeros that pad
+ * the others. */
 void rounding_matrix(rounding_type type, const float *w, size_t rows, size_t cols, int by_row,
                      double *rounded);
 

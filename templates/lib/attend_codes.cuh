@@ -58,11 +58,6 @@ template <class S> struct code_operand {
     {
         codes.load(tile.record + S::CODES + chunk * unit_codes<S::BITS>::BYTES, lane);
     }
-
-    __device__ __forceinline__ void clear()
-    {
-        codes.clear();
-    }
 };
 
 // The part that both products of codes share: the loop over a stage of Wk. An instruction multiplies 32 channels, which

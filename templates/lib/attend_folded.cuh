@@ -17,8 +17,8 @@
 // number n for each token, which multiplies the score. n takes the sum of squares of K', so K' is made as well, in f32,
 // but it goes nowhere. v is multiplied into the rotations and into u.
 //
-// Both rotations are f16 arithmetic, two pairs at a time. Sums and scales are brought into the range of f16 by powers
-// of two, which scores are divided by.
+// Both rotations are f16 arithmetic, two pairs at a time. Powers of two bring sums and scales into the range of f16, and
+// scores are divided by these powers.
 #ifndef XQ_LIB_ATTEND_FOLDED_CUH
 #define XQ_LIB_ATTEND_FOLDED_CUH
 
